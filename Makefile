@@ -1,0 +1,88 @@
+# Salon: `make run` starts the chat on this machine, `make test` checks all of it.
+# Both do their own set-up on a bare Debian with Python 3.11 and root or sudo.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+HOST ?= localhost
+PORT ?= 8000
+DEBIAN ?= trixie
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --require-hashes
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export DEBIAN
+
+.PHONY: help
+help: ## Show what there is to make
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
+
+.PHONY: run
+run: .venv/app ## Start the chat on HOST:PORT (localhost:8000), with everything embedded
+	@exec $(BIN)/python app/manage.py demo --host "$(HOST)" --port "$(PORT)"
+
+.PHONY: test
+test: lint unit integration molecule ## Run every check, cheapest first
+
+.PHONY: lint
+lint: .venv/tests ## ruff and ansible-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/ansible-lint --offline --strict
+
+.PHONY: unit
+unit: .venv/tests ## Tests without a server
+	$(BIN)/pytest tests/unit
+
+.PHONY: integration
+integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis
+	tests/system-packages postgresql redis
+	$(BIN)/pytest tests/integration
+
+.PHONY: molecule
+molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm for Debian 12)
+	tests/host/docker-engine run tests/host/prepared molecule test
+
+.PHONY: host
+host: .venv/tests ## Keep a finished local test host, and print how to reach it
+	tests/host/local-host up
+
+.PHONY: host-down
+host-down: .venv/tests ## Remove that host
+	tests/host/local-host down
+
+.PHONY: format
+format: .venv/tests ## Let ruff write what it would complain about
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: .venv/tests ## Resolve pyproject.toml anew into the hash-pinned requirements
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o app/requirements.txt
+	$(BIN)/uv pip compile $(LOCK) -c app/requirements.txt --group pyproject.toml:operator -o playbooks/requirements.txt
+	$(BIN)/uv pip compile $(LOCK) -c app/requirements.txt -c playbooks/requirements.txt --group pyproject.toml:test -o tests/requirements.txt
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
+
+.venv/bin/python:
+	tests/system-packages venv
+	python3 -m venv .venv
+
+.venv/app: app/requirements.txt | .venv/bin/python
+	$(PIP) -r $<
+	@touch $@
+
+.venv/operator: playbooks/requirements.txt | .venv/bin/python ## What an operator needs: Ansible
+	$(PIP) -r $<
+	@touch $@
+
+.venv/tests: tests/requirements.txt .venv/app .venv/operator
+	$(PIP) -r $<
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove the environment, the embedded data and what was built
+	rm -rf .venv var build

@@ -1,0 +1,85 @@
+"""Tells open sockets what changed in a room, whichever way it was changed: a page of the admin, a command, a cascade.
+
+Messages themselves come from `chat.conversation`; the journal stores them in bulk, which sends no signal.
+"""
+
+from asgiref.sync import async_to_sync
+from django.db import transaction
+from django.db.models import Model
+from django.db.models.signals import post_delete, post_save, pre_save
+from django.dispatch import receiver
+
+from chat.hub import hub
+from chat.journal import message_data
+from chat.models import ChatMessage, ChatRoom, Membership
+from chat.people import person
+from chat.protocol import RoomUpdate, RoomUpdateData
+
+
+def _announce(data: RoomUpdateData, **options: object) -> None:
+    transaction.on_commit(lambda: async_to_sync(hub.publish_to_room)(data.room_id, RoomUpdate(data), **options))
+
+
+def _announce_to(user_id: int, data: RoomUpdateData) -> None:
+    transaction.on_commit(lambda: async_to_sync(hub.publish_to_people)([user_id], RoomUpdate(data)))
+
+
+def _before(instance: Model) -> Model | None:
+    return type(instance).objects.filter(pk=instance.pk).first() if instance.pk else None
+
+
+@receiver(pre_save, sender=ChatRoom)
+@receiver(pre_save, sender=ChatMessage)
+def remember(sender: type[Model], instance: Model, **_kwargs: object) -> None:
+    """Keep what was stored, so that what changes can be told once it is saved."""
+    instance._before = _before(instance)
+
+
+@receiver(post_save, sender=ChatRoom)
+def room_saved(sender: type[Model], instance: ChatRoom, **_kwargs: object) -> None:
+    before = instance._before
+    if before is None:
+        return
+    if instance.is_deleted and not before.is_deleted:
+        _announce(RoomUpdateData(room_id=instance.pk, kind="deleted"), then_empty=True)
+    elif instance.name != before.name:
+        _announce(RoomUpdateData(room_id=instance.pk, kind="renamed", name=instance.name))
+
+
+@receiver(post_delete, sender=ChatRoom)
+def room_deleted(sender: type[Model], instance: ChatRoom, **_kwargs: object) -> None:
+    _announce(RoomUpdateData(room_id=instance.pk, kind="deleted"), then_empty=True)
+
+
+@receiver(post_save, sender=Membership)
+def member_added(sender: type[Model], instance: Membership, created: bool, **_kwargs: object) -> None:
+    if not created:
+        return
+    added = [person(instance.user)]
+    data = RoomUpdateData(room_id=instance.room_id, kind="participants_added", participants=added)
+    _announce(data)
+    # She cannot have joined yet, and this is how she learns of the room.
+    _announce_to(instance.user_id, data)
+
+
+@receiver(post_delete, sender=Membership)
+def member_removed(sender: type[Model], instance: Membership, **_kwargs: object) -> None:
+    removed = [person(instance.user)]
+    _announce(
+        RoomUpdateData(room_id=instance.room_id, kind="participants_removed", participants=removed),
+        then_remove=[instance.user_id],
+    )
+
+
+@receiver(post_save, sender=ChatMessage)
+def message_saved(sender: type[Model], instance: ChatMessage, **_kwargs: object) -> None:
+    before = instance._before
+    if before is None:
+        return
+    if instance.is_deleted and not before.is_deleted:
+        kind = "message_deleted"
+    elif (instance.content, instance.is_deleted) != (before.content, before.is_deleted):
+        kind = "message_edited"
+    else:
+        return
+    _announce(RoomUpdateData(room_id=instance.room_id, kind=kind, message=message_data(instance)))

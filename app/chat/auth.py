@@ -1,0 +1,60 @@
+"""Who is it? Signed tokens (JWT, RFC 7519) and Django's session cookie. All of it is synchronous."""
+
+from datetime import UTC, datetime, timedelta
+from http.cookies import CookieError, SimpleCookie
+from importlib import import_module
+
+import jwt
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.http import HttpRequest
+
+from chat.models import User
+from chat.people import person
+from chat.protocol import ChatError, ErrorCode, SenderInfo
+
+ALGORITHM = "HS256"
+# How far the clock of whoever signed a token may be off, in seconds.
+CLOCK_LEEWAY = 10
+
+
+def create_token(user: User, lifetime: timedelta) -> str:
+    """A token that says who she is until `lifetime` from now."""
+    now = datetime.now(UTC)
+    claims = {"user_id": user.pk, "sub": str(user.pk), "iat": now, "exp": now + lifetime}
+    return jwt.encode(claims, settings.TOKEN_KEY, algorithm=ALGORITHM)
+
+
+def person_of_token(token: str) -> SenderInfo:
+    """The active person that a token names by `user_id` (int), or else by `sub`.
+
+    Raises `ChatError`: `token_expired`, or `invalid_token` for everything else that is wrong with it.
+    """
+    try:
+        claims = jwt.decode(
+            token,
+            settings.TOKEN_KEY,
+            algorithms=[ALGORITHM],
+            leeway=CLOCK_LEEWAY,
+            options={"require": ["exp"]},
+        )
+        user_id = int(claims.get("user_id") or claims["sub"])
+        return person(User.objects.get(pk=user_id, is_active=True))
+    except jwt.ExpiredSignatureError:
+        raise ChatError(ErrorCode.TOKEN_EXPIRED, "The token has expired; get a new one and connect again.") from None
+    except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError, User.DoesNotExist):
+        raise ChatError(ErrorCode.INVALID_TOKEN, "The token is not valid here; log in again.") from None
+
+
+def person_of_cookie(header: str) -> SenderInfo | None:
+    """The active person whose session the `Cookie` header names, or None."""
+    try:
+        cookie = SimpleCookie(header).get(settings.SESSION_COOKIE_NAME)
+    except CookieError:
+        return None
+    if cookie is None:
+        return None
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(cookie.value)
+    user = get_user(request)
+    return person(user) if user.is_authenticated and user.is_active else None

@@ -1,0 +1,46 @@
+"""`create_user USERNAME`: a new person; prints her id."""
+
+import sys
+from argparse import ArgumentParser
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+
+from chat.models import Role, User
+
+
+class Command(BaseCommand):
+    help = "Create a person and print her id. Without --password-stdin she logs in by token only."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username")
+        parser.add_argument("--role", choices=Role.values, default=Role.STUDENT.value)
+        parser.add_argument("--name", default="", help='the full name, e.g. "Alice Martin"')
+        parser.add_argument("--email", default="")
+        parser.add_argument("--password-stdin", action="store_true", help="read her password from standard input")
+        parser.add_argument("--superuser", action="store_true", help="she may do everything in the admin")
+
+    def handle(self, *, username: str, role: str, name: str, email: str, **options: bool) -> None:
+        first_name, _, last_name = name.partition(" ")
+        user = User(
+            username=username,
+            first_name=first_name,
+            last_name=last_name,
+            email=email,
+            role=role,
+            is_staff=options["superuser"],
+            is_superuser=options["superuser"],
+        )
+        try:
+            if options["password_stdin"]:
+                password = sys.stdin.readline().rstrip("\n")
+                validate_password(password, user)
+                user.set_password(password)
+            else:
+                user.set_unusable_password()
+            user.full_clean()
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        user.save()
+        self.stdout.write(str(user.pk))

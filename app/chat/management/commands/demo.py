@@ -1,0 +1,125 @@
+"""`demo`: the embedded server with two people who can talk; what `make run` starts."""
+
+import contextlib
+import errno
+import socket
+import sys
+from argparse import ArgumentParser
+from datetime import timedelta
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from chat import auth, frontend, rooms
+from chat.models import ChatRoom, Role, User
+
+PASSWORD = "salon-demo"  # noqa: S105 (printed at each start; the server is reached from this machine only)
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 (recognised, not bound to)
+TOKEN_LIFETIME = timedelta(days=30)
+
+
+class Command(BaseCommand):
+    help = "Start the embedded server with alice and bob in it."
+    requires_migrations_checks = False
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="localhost")
+        parser.add_argument("--port", type=int, default=8000)
+
+    def handle(self, *, host: str, port: int, **_options: object) -> None:
+        endpoints = _endpoints(host, port)
+        _answer_to(host, port)
+        call_command("migrate", verbosity=0)
+        alice = _seed()
+
+        # Importing the server installs its event loop, which nothing before it may have done.
+        from salon.asgi import application
+        from salon.server import Server
+
+        server = Server(
+            application,
+            endpoints=endpoints,
+            verbosity=0,
+            websocket_timeout=-1,
+            websocket_max_message_size=settings.MAX_FRAME_SIZE,
+            websocket_max_frame_size=settings.MAX_FRAME_SIZE,
+            on_ready=lambda: self._welcome(alice),
+        )
+        server.run()
+        if server.abort_start:
+            sys.exit(1)
+
+    def _welcome(self, alice: User) -> None:
+        lines = frontend.environment(settings.PUBLIC_URL, auth.create_token(alice, TOKEN_LIFETIME))
+        self.stdout.write(
+            f"""
+Salon is running. Open {settings.PUBLIC_URL}/ and log in:
+
+    alice (teacher)   password {PASSWORD}
+    bob   (student)   password {PASSWORD}
+
+They share room 1; room 2 is alice's alone. Ctrl-C stops the server; what was said is kept in {settings.DATA_DIR}.
+
+For your frontend's .env.local:
+
+"""
+            + "\n".join(lines)
+        )
+
+
+def _endpoints(host: str, port: int) -> list[str]:
+    """Twisted's endpoints for each address of `host`; a `CommandError` where one cannot be listened on."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise CommandError(f"Cannot listen on {host}:{port}: {error}.") from None
+    endpoints = []
+    for family, kind, protocol, _, address in found:
+        with contextlib.closing(socket.socket(family, kind, protocol)) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(address)
+            except OSError as error:
+                # A machine without IPv6 still names ::1 for localhost.
+                if family == socket.AF_INET6 and len(found) > 1 and error.errno != errno.EADDRINUSE:
+                    continue
+                raise CommandError(
+                    f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port: make run PORT={port + 1}"
+                ) from None
+        interface = address[0].replace(":", r"\:")
+        endpoints.append(f"tcp:port={port}:interface={interface}")
+    return endpoints
+
+
+def _answer_to(host: str, port: int) -> None:
+    """Make the settings fit the address, unless the environment says where people reach this server."""
+    if not settings.EMBEDDED:
+        return
+    if host in WILDCARDS:
+        settings.ALLOWED_HOSTS.append("*")
+        host = "localhost"
+    name = f"[{host}]" if ":" in host else host
+    settings.PUBLIC_URL = f"http://{name}:{port}"
+    settings.ALLOWED_HOSTS.append(name)
+    settings.CSRF_TRUSTED_ORIGINS.append(settings.PUBLIC_URL)
+
+
+def _seed() -> User:
+    """Alice, bob and their rooms, made on the first start."""
+    people = {}
+    for username, name, role in (
+        ("alice", "Alice Martin", Role.TEACHER),
+        ("bob", "Bob Diallo", Role.STUDENT),
+    ):
+        first_name, last_name = name.split()
+        people[username], created = User.objects.get_or_create(
+            username=username, defaults={"first_name": first_name, "last_name": last_name, "role": role}
+        )
+        if created:
+            people[username].set_password(PASSWORD)
+            people[username].save(update_fields=["password"])
+    if not ChatRoom.objects.exists():
+        rooms.create_room("Class 5B", people.values())
+        rooms.create_room("Staff room", [people["alice"]])
+    return people["alice"]

@@ -1,0 +1,63 @@
+"""Which sites may open a WebSocket (RFC 6455, 10.2): without this, any page could talk with its visitor's cookie."""
+
+import logging
+from urllib.parse import urlsplit
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def allowed(origin: str, host: str) -> bool:
+    """Whether a page of `origin` may connect to this server, which it reached as `host` (the `Host` header)."""
+    if origin in settings.ALLOWED_ORIGINS:
+        return True
+    try:
+        page, own = urlsplit(origin), urlsplit(f"{urlsplit(origin).scheme}://{host}")
+        if page.scheme not in DEFAULT_PORTS or not page.hostname:
+            return False
+        if page.hostname == own.hostname and _port(page) == _port(own) and _answers_to(host):
+            return True
+        return settings.ALLOW_LOOPBACK_ORIGINS and page.hostname in LOOPBACK
+    except ValueError:
+        return False
+
+
+def _port(url: object) -> int:
+    return url.port or DEFAULT_PORTS[url.scheme]
+
+
+def _answers_to(host: str) -> bool:
+    domain, _ = split_domain_port(host)
+    return validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+class OriginCheck:
+    """ASGI middleware: a handshake from a foreign site is refused with 403.
+
+    A client that is not a browser sends no `Origin` and has no visitor whose cookie could be abused: it is let in.
+    """
+
+    def __init__(self, application: object) -> None:
+        self.application = application
+
+    async def __call__(self, scope: dict, receive: object, send: object) -> None:
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin")
+        if origin is None or allowed(origin.decode("latin1"), headers.get(b"host", b"").decode("latin1")):
+            await self.application(scope, receive, send)
+            return
+        logger.warning("Refused a WebSocket from the origin %r; SALON_ALLOWED_ORIGINS lists who may", origin)
+        await Refusal.as_asgi()(scope, receive, send)
+
+
+class Refusal(AsyncWebsocketConsumer):
+    """Refuses each handshake; the server answers it with 403."""
+
+    async def connect(self) -> None:
+        await self.close()

@@ -1,0 +1,65 @@
+"""The page at `/` and the health checks."""
+
+import asyncio
+
+import msgspec
+from django.contrib.auth.decorators import login_required
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+
+from chat import database, journal, rooms
+from chat.hub import hub
+from chat.people import person
+from chat.protocol import ChatError
+
+NEWEST = 50
+"""Messages of each room that the page starts with."""
+
+
+@login_required
+def index(request: HttpRequest) -> HttpResponse:
+    """My rooms and what was said in them last; what follows comes over the WebSocket."""
+    mine = [
+        {"id": room.pk, "name": room.name, "messages": msgspec.to_builtins(journal.newest(room.pk, NEWEST))}
+        for room in rooms.rooms_of(request.user)
+    ]
+    start = {
+        "user": {"id": request.user.pk, "name": person(request.user).name},
+        "rooms": mine,
+        "words": {
+            "connected": _("Connected"),
+            "connecting": _("Connecting…"),
+            "deleted": _("This message was deleted"),
+            "refused": _("Signed out. Sign in again."),
+            "typing": _("%s is typing…"),
+        },
+    }
+    return render(request, "chat/index.html", {"start": start})
+
+
+async def healthz(request: HttpRequest) -> HttpResponse:
+    """The process lives."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+async def readyz(request: HttpRequest) -> JsonResponse:
+    """200 when the database and the channel layer answer, else 503 that names which does not."""
+    checks = {"database": database.query(_ask_database), "channel_layer": hub.check()}
+    outcomes = await asyncio.gather(*checks.values(), return_exceptions=True)
+    state = {
+        name: "ok" if not isinstance(outcome, Exception) else _why(outcome)
+        for name, outcome in zip(checks, outcomes, strict=True)
+    }
+    ready = all(value == "ok" for value in state.values())
+    return JsonResponse(state, status=200 if ready else 503)
+
+
+def _ask_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def _why(error: Exception) -> str:
+    return error.sentence if isinstance(error, ChatError) else type(error).__name__

@@ -1,0 +1,21 @@
+"""The ASGI application: Django for HTTP, the chat for WebSockets."""
+
+import os
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.conf import settings
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "salon.settings")
+django_application = get_asgi_application()
+
+from chat.origins import OriginCheck  # noqa: E402 (models can be imported only once Django is set up)
+from chat.routing import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": django_application if settings.STATIC_ROOT else ASGIStaticFilesHandler(django_application),
+        "websocket": OriginCheck(URLRouter(websocket_urlpatterns)),
+    }
+)

@@ -1,0 +1,191 @@
+"""Settings, all of them from the environment; without any, Salon runs embedded (SQLite, in memory, `var/`).
+
+| variable | meaning | embedded default |
+| --- | --- | --- |
+| `SALON_PUBLIC_URL` | where people reach this server: scheme, name, port | `http://localhost:8000` |
+| `SALON_ALLOWED_ORIGINS` | origins of frontends, comma-separated: `https://school.example` | any port of this machine |
+| `SALON_ALLOWED_HOSTS` | further names or addresses it answers to, comma-separated | none |
+| `SALON_SECRET_KEY` | Django's key: sessions, CSRF | made once, under `var/` |
+| `SALON_TOKEN_KEY` | the HS256 key that tokens are signed with, at least 32 bytes | made once, under `var/` |
+| `DATABASE_URL` | e.g. `postgresql:///salon?host=/run/postgresql` | SQLite under `var/` |
+| `REDIS_URL` | e.g. `unix:///run/redis/redis-server.sock` | the channel layer in memory: one process only |
+| `SALON_DATA_DIR` | where files are kept | `var/` beside `app/` |
+| `SALON_STATIC_ROOT` | where `collectstatic` puts files for a web server; without it Salon serves them itself | none |
+| `SALON_LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING`, `ERROR` | `INFO` |
+"""
+
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def _list(name: str) -> list[str]:
+    return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()]
+
+
+def _kept_secret(name: str, minimum: int) -> str:
+    """The secret from the environment, at least `minimum` characters; embedded, one that is made once and kept."""
+    if value := os.environ.get(name):
+        if len(value) < minimum:
+            raise ImproperlyConfigured(f"{name} has {len(value)} characters; give it at least {minimum}.")
+        return value
+    if not EMBEDDED:
+        raise ImproperlyConfigured(f"{name} is not set; a server with a SALON_PUBLIC_URL needs its own.")
+    path = DATA_DIR / name.removeprefix("SALON_").lower()
+    if not path.exists():
+        DATA_DIR.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+    return path.read_text()
+
+
+EMBEDDED = "SALON_PUBLIC_URL" not in os.environ
+PUBLIC_URL = os.environ.get("SALON_PUBLIC_URL", "http://localhost:8000").rstrip("/")
+_public = urlsplit(PUBLIC_URL)
+if _public.scheme not in ("http", "https") or not _public.hostname:
+    raise ImproperlyConfigured(f"SALON_PUBLIC_URL is {PUBLIC_URL!r}; it looks like https://chat.example.org.")
+HTTPS = _public.scheme == "https"
+DATA_DIR = Path(os.environ.get("SALON_DATA_DIR", BASE_DIR.parent / "var"))
+
+SECRET_KEY = _kept_secret("SALON_SECRET_KEY", 32)
+TOKEN_KEY = _kept_secret("SALON_TOKEN_KEY", 32)
+
+ALLOWED_HOSTS = [_public.hostname, "localhost", "127.0.0.1", "[::1]", *_list("SALON_ALLOWED_HOSTS")]
+# Origins of other sites that may open a WebSocket; the server's own is always allowed.
+ALLOWED_ORIGINS = _list("SALON_ALLOWED_ORIGINS")
+ALLOW_LOOPBACK_ORIGINS = EMBEDDED
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+# Seconds a connection may stay open before it has said who it is.
+AUTH_TIMEOUT = 5.0
+# Seconds an answer from the database or the channel layer may take.
+DATABASE_TIMEOUT = 5.0
+CHANNEL_LAYER_TIMEOUT = 2.0
+# Threads, and so database connections, of one server process.
+DATABASE_THREADS = 4
+# Bytes of one message over the wire: 2,000 characters are 24,000 bytes when JSON escapes each of them.
+MAX_FRAME_SIZE = 128 * 1024
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "chat",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "salon.urls"
+ASGI_APPLICATION = "salon.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {
+    "default": dj_database_url.config(
+        default=f"sqlite:///{DATA_DIR / 'salon.sqlite3'}", conn_max_age=600, conn_health_checks=True
+    )
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        # A transaction that reads before it writes would otherwise fail at once when another one wrote in between.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": DATABASE_TIMEOUT,
+        "init_command": "PRAGMA journal_mode=WAL;",
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+if "REDIS_URL" in os.environ:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {
+                "hosts": [
+                    {
+                        "address": os.environ["REDIS_URL"],
+                        "socket_timeout": CHANNEL_LAYER_TIMEOUT,
+                        "socket_connect_timeout": CHANNEL_LAYER_TIMEOUT,
+                        "health_check_interval": 15,
+                    }
+                ],
+                "prefix": "salon",
+            },
+        }
+    }
+else:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels.layers.InMemoryChannelLayer",
+            # The defaults fit one client a channel: they drop what is beyond 100 messages and forget groups after a
+            # day. Here a channel is the whole process.
+            "CONFIG": {"capacity": 100_000, "group_expiry": 10 * 365 * 86400},
+        }
+    }
+
+AUTH_USER_MODEL = "chat.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "index"
+LOGOUT_REDIRECT_URL = "login"
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_REFERRER_POLICY = "same-origin"
+# HSTS and the redirect from http are nginx's: they must hold for static files too.
+SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"]
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("fr", "Français")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = os.environ.get("SALON_STATIC_ROOT")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": os.environ.get("SALON_LOG_LEVEL", "INFO")},
+    # A page that is not there and a refused handshake are the visitor's business.
+    "loggers": {"django.request": {"level": "ERROR"}, "daphne": {"level": "WARNING"}},
+}
