@@ -59,7 +59,7 @@ class Connection:
 
     def close(self, code: int) -> None:
         """Close with this code once all that was given before is sent."""
-        self._put({"type": "websocket.close", "code": code})
+        self._put({"type": "websocket.close", "code": int(code)})
         self._closing = True
 
     async def abandon(self) -> None:
@@ -82,10 +82,10 @@ class Connection:
         try:
             while self._outbox:
                 await self._send(self._outbox.popleft())
-        except Exception:
+        except Exception as error:  # noqa: BLE001 (servers differ in what they raise when the peer is gone)
             self._closing = True
             self._outbox.clear()
-            logger.debug("A socket went away while it was written to", exc_info=True)
+            logger.info("A socket went away while it was written to: %r", error)
         finally:
             self._writer = None
 

@@ -1,0 +1,85 @@
+"""A person at a WebSocket, as the tests see her: the `websockets` library with the contract's envelope around it."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+DEADLINE = 15
+"""Seconds after which a test gives up on an event: far beyond what a busy machine needs."""
+
+
+class Client:
+    def __init__(self, socket: ClientConnection):
+        self.socket = socket
+
+    async def send(self, kind, data=None, **beside):
+        await self.raw(
+            json.dumps({"type": kind, "data": data or {}, "timestamp": datetime.now(UTC).isoformat(), **beside})
+        )
+
+    async def raw(self, frame, **options):
+        await self.socket.send(frame, **options)
+
+    async def receive(self):
+        """The next event, whatever it is."""
+        async with asyncio.timeout(DEADLINE):
+            frame = await self.socket.recv()
+        assert isinstance(frame, str)
+        event = json.loads(frame)
+        assert_timestamp(event["timestamp"])
+        return event
+
+    async def expect(self, kind):
+        """The next event, which is of this type."""
+        event = await self.receive()
+        assert event["type"] == kind, event
+        return event
+
+    async def error(self, code):
+        """The next event, which is an error with this code."""
+        event = await self.expect("error")
+        assert event["data"].keys() == {"error", "code"}
+        assert event["data"]["code"] == code, event
+        assert event["data"]["error"]
+        return event["data"]["error"]
+
+    async def settle(self):
+        """All that was sent before is handled, and nothing has come of it for this client."""
+        await self.send("ping")
+        await self.expect("pong")
+
+    async def join(self, room_id):
+        await self.send("join_room", {"room_id": room_id}, room_id=room_id)
+        await self.settle()
+
+    async def say(self, room_id, content):
+        await self.send("message", {"room_id": room_id, "content": content}, room_id=room_id)
+
+    async def closed(self):
+        """The code that the server closes with, nothing having been received before."""
+        async with asyncio.timeout(DEADLINE):
+            try:
+                frame = await self.socket.recv()
+            except ConnectionClosed as close:
+                return close.rcvd.code if close.rcvd else 1006
+        raise AssertionError(f"received {frame!r}")
+
+
+@asynccontextmanager
+async def connected(target, token=None, *, process=0, **options):
+    """A connection to the target; `process` chooses one of its server processes, where it has several."""
+    url = target.websocket_urls[process % len(target.websocket_urls)]
+    if token:
+        url += f"?token={token}"
+    async with connect(url, ssl=target.ssl, proxy=None, max_size=None, **target.connect_options, **options) as socket:
+        yield Client(socket)
+
+
+def assert_timestamp(value):
+    """ISO 8601 in UTC, always of the same precision."""
+    assert datetime.strptime(value, "%Y-%m-%dT%H:%M:%S.%f%z")
+    assert len(value) == len("2024-01-15T10:00:00.000000Z")

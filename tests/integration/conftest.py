@@ -1,0 +1,111 @@
+"""Servers and people for the tests over the wire."""
+
+import json
+import os
+import uuid
+from dataclasses import dataclass
+
+import pytest
+from services import PostgreSQL, Redis
+from target import Target, salon
+
+# A host that somebody else made (Molecule): {"url", "address", "authority", "manage"}.
+GIVEN = json.loads(os.environ.get("SALON_TARGET", "null"))
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory):
+    """One process with SQLite and the channel layer in memory: what `make run` starts."""
+    with salon(tmp_path_factory.mktemp("embedded"), {}) as target:
+        yield target
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory):
+    """Two processes with PostgreSQL and Redis between them."""
+    with (
+        Redis() as redis,
+        PostgreSQL() as postgresql,
+        salon(
+            tmp_path_factory.mktemp("services"),
+            {"REDIS_URL": redis.url, "DATABASE_URL": postgresql.url},
+            processes=2,
+        ) as target,
+    ):
+        yield target
+
+
+@pytest.fixture(scope="session", params=["host"] if GIVEN else ["embedded", "services"])
+def target(request):
+    """The running Salon that a contract test talks to; the test runs once for each."""
+    if request.param == "host":
+        return Target(
+            urls=[GIVEN["url"]],
+            manage_command=GIVEN["manage"],
+            authority=GIVEN["authority"],
+            address=GIVEN["address"],
+        )
+    return request.getfixturevalue(request.param)
+
+
+@dataclass
+class Person:
+    id: int
+    username: str
+    name: str
+    role: str
+    token: str
+
+
+class School:
+    """Makes people and rooms on a target."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def person(self, name="Ann Onym", role="student"):
+        username = f"{name.split()[0].lower()}-{uuid.uuid4().hex[:8]}"
+        user_id = int(self.target.manage("create_user", username, "--role", role, "--name", name))
+        return Person(user_id, username, name, role, self.target.manage("create_token", username))
+
+    def room(self, name, *members):
+        usernames = [argument for member in members for argument in ("--member", member.username)]
+        return int(self.target.manage("create_room", name, *usernames))
+
+
+@pytest.fixture(scope="session")
+def school(target):
+    return School(target)
+
+
+@pytest.fixture(scope="session")
+def alice(school):
+    return school.person("Alice Martin", "teacher")
+
+
+@pytest.fixture(scope="session")
+def bob(school):
+    return school.person("Bob Diallo")
+
+
+@pytest.fixture(scope="session")
+def carol(school):
+    """Shares no room with alice and bob."""
+    return school.person("Carol Weiss", "parent")
+
+
+@pytest.fixture(scope="session")
+def room(school, alice, bob):
+    """The room of alice and bob."""
+    return school.room("Class 5B", alice, bob)
+
+
+@pytest.fixture(scope="session")
+def second_room(school, alice, bob):
+    """Another room of alice and bob."""
+    return school.room("Chess", alice, bob)
+
+
+@pytest.fixture(scope="session")
+def carols_room(school, carol):
+    return school.room("Parents", carol)

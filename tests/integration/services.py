@@ -1,0 +1,93 @@
+"""Real PostgreSQL and Redis for the tests: private instances on unix sockets, which a test can stop and start."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from target import running, wait_until
+
+
+def _program(name):
+    """Debian keeps PostgreSQL's programs off PATH."""
+    found = shutil.which(name) or next(
+        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)), None
+    )
+    assert found, f"{name} is not installed; tests/system-packages postgresql redis installs it"
+    return found
+
+
+class Service:
+    """A server program in a directory of its own, with the URL that it is reached by."""
+
+    url: str
+
+    def __init__(self, prefix):
+        # The path of a unix socket has at most 107 bytes, so it stays out of pytest's deep directories.
+        self.directory = Path(tempfile.mkdtemp(prefix=prefix))
+        self._stack = ExitStack()
+
+    def start(self):
+        raise NotImplementedError
+
+    def stop(self):
+        self._stack.close()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        shutil.rmtree(self.directory)
+
+
+class Redis(Service):
+    def __init__(self):
+        super().__init__("salon-redis-")
+        self.socket = self.directory / "redis.sock"
+        self.url = f"unix://{self.socket}"
+
+    def start(self):
+        command = [_program("redis-server"), "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
+        self._stack.enter_context(running(command, self.directory / "redis.log", cwd=self.directory))
+        wait_until(self.socket.exists)
+
+
+class PostgreSQL(Service):
+    """It refuses to run as root, so there it runs as `postgres`."""
+
+    def __init__(self):
+        super().__init__("salon-postgresql-")
+        self.url = f"postgresql://salon@/salon?host={self.directory}"
+        self._options = {"cwd": self.directory}
+        if os.geteuid() == 0:
+            account = pwd.getpwnam("postgres")
+            os.chown(self.directory, account.pw_uid, account.pw_gid)
+            self._options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        self._data = self.directory / "data"
+
+    def start(self):
+        new = not self._data.exists()
+        if new:
+            initdb = [_program("initdb"), "--pgdata", self._data, "--username", "salon", "--auth", "trust"]
+            subprocess.run([*initdb, "--encoding", "UTF8"], check=True, capture_output=True, **self._options)
+        command = [_program("postgres"), "-D", self._data, "-k", self.directory, "-c", "listen_addresses="]
+        self._stack.enter_context(running([*command, "-c", "fsync=off"], self.directory / "log", **self._options))
+        ask = [_program("psql"), "--host", self.directory, "--username", "salon", "--command", "SELECT 1", "postgres"]
+        wait_until(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0)
+        if new:
+            subprocess.run([_program("createdb"), "--host", self.directory, "--username", "salon", "salon"], check=True)
+
+    def stop(self):
+        # SIGTERM waits for clients to leave; SIGINT, the fast shutdown, does not.
+        subprocess.run(
+            [_program("pg_ctl"), "stop", "--pgdata", self._data, "--mode", "fast"],
+            check=True,
+            capture_output=True,
+            **self._options,
+        )
+        super().stop()

@@ -1,0 +1,146 @@
+"""What the tests talk to: a running Salon, wherever it runs, and its `manage.py`."""
+
+import http.client
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEADLINE = 60
+"""Seconds that a server may take to start on a busy machine."""
+
+
+@dataclass
+class Target:
+    """A running Salon: the base URL of each of its processes, and how its `manage.py` is called."""
+
+    urls: list[str]
+    manage_command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    authority: str | None = None
+    address: str | None = None
+    """Where the host of the URLs really is, when no name server knows it."""
+
+    @property
+    def websocket_urls(self):
+        return [url.replace("http", "ws", 1) + "/ws/chat/" for url in self.urls]
+
+    @property
+    def ssl(self):
+        return ssl.create_default_context(cafile=self.authority) if self.authority else None
+
+    @property
+    def connect_options(self):
+        return {"host": self.address} if self.address else {}
+
+    def manage(self, *arguments, stdin=None):
+        """What a `manage.py` command prints on standard output; it must succeed."""
+        done = self.try_manage(*arguments, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def try_manage(self, *arguments, stdin=None):
+        return subprocess.run(
+            [*self.manage_command, *arguments],
+            env={**os.environ, **self.environment},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE,
+        )
+
+    def request(self, method, path, body=None, headers=None, *, process=0):
+        """One HTTP request, without following redirects: `(status, headers, text)`."""
+        url = urlsplit(self.urls[process])
+        if self.ssl:
+            connection = http.client.HTTPSConnection(url.hostname, url.port or 443, context=self.ssl, timeout=DEADLINE)
+            if self.address:
+                connection.sock = self.ssl.wrap_socket(
+                    socket.create_connection((self.address, url.port or 443), DEADLINE), server_hostname=url.hostname
+                )
+        else:
+            connection = http.client.HTTPConnection(url.hostname, url.port, timeout=DEADLINE)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read().decode()
+        finally:
+            connection.close()
+
+    def ready(self, process=0):
+        """What `/readyz` says: `(status, state)`."""
+        status, _, text = self.request("GET", "/readyz", process=process)
+        return status, json.loads(text)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, deadline=DEADLINE):
+    """Wait until `condition()` is true; whatever it raises counts as not yet."""
+    end = time.monotonic() + deadline
+    while True:
+        try:
+            if condition():
+                return
+            problem = None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            problem = error
+        if time.monotonic() > end:
+            raise AssertionError(f"not true after {deadline} s: {condition}") from problem
+        time.sleep(0.05)
+
+
+@contextmanager
+def running(command, log, **options):
+    """A program that runs during the block; its output goes to the file `log`."""
+    with Path(log).open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def salon(directory, environment, processes=1):
+    """Server processes as on a host, with an environment, until the end of the block."""
+    ports = [free_port() for _ in range(processes)]
+    target = Target(
+        urls=[f"http://localhost:{port}" for port in ports],
+        manage_command=[sys.executable, str(PROJECT / "app" / "manage.py")],
+        environment={"SALON_DATA_DIR": str(directory), "PYTHONUNBUFFERED": "1", **environment},
+    )
+    target.manage("migrate", "--verbosity=0")
+    with ExitStack() as stack:
+        for port in ports:
+            command = [sys.executable, "-m", "salon.server", "--bind", "127.0.0.1", "--port", str(port)]
+            stack.enter_context(
+                running(
+                    [*command, "salon.asgi:application"],
+                    directory / f"server-{port}.log",
+                    cwd=PROJECT / "app",
+                    env={**os.environ, **target.environment},
+                )
+            )
+        for process in range(processes):
+            wait_until(lambda process=process: target.ready(process)[0] == 200)
+        yield target

@@ -1,0 +1,122 @@
+"""What is changed in the admin reaches the sockets that are open, on every process."""
+
+import uuid
+
+import pytest
+from browser_session import BrowserSession
+from client import connected
+
+PASSWORD = "a good long passphrase"
+
+
+@pytest.fixture(scope="module")
+def admin(target):
+    username = f"root-{uuid.uuid4().hex[:8]}"
+    target.manage("create_user", username, "--superuser", "--password-stdin", stdin=f"{PASSWORD}\n")
+    session = BrowserSession(target)
+    session.login(username, PASSWORD)
+    return session
+
+
+def change(admin, path, changes, remove=()):
+    status, answer, page = admin.submit(path, {**changes, **dict.fromkeys(remove, "on")})
+    assert status == 302, page
+
+
+async def test_every_list_and_form_opens(admin, alice, room):
+    for path in ("", "user/", "chatroom/", "membership/", "chatmessage/"):
+        status, _, _ = admin.get(f"/admin/chat/{path}")
+        assert status == 200, path
+    for path in (f"user/{alice.id}/change/", f"chatroom/{room}/change/", "user/add/", "chatroom/add/"):
+        status, _, _ = admin.get(f"/admin/chat/{path}")
+        assert status == 200, path
+
+
+async def test_a_new_name_is_told(target, admin, school, alice, bob):
+    room = school.room("Old name", alice, bob)
+    async with connected(target, alice.token) as a, connected(target, bob.token, process=1) as b:
+        await a.join(room)
+        await b.join(room)
+        change(admin, f"/admin/chat/chatroom/{room}/change/", {"name": "New name"})
+        for client in (a, b):
+            event = await client.expect("room_update")
+            assert event["data"] == {"room_id": room, "kind": "renamed", "name": "New name"}
+        await a.say(room, "and we go on")
+        for client in (a, b):
+            await client.expect("message")
+
+
+async def test_a_deleted_room_is_told_and_silent(target, admin, school, alice, bob):
+    room = school.room("Short-lived", alice, bob)
+    async with connected(target, alice.token) as a, connected(target, bob.token, process=1) as b:
+        await a.join(room)
+        await b.join(room)
+        change(admin, f"/admin/chat/chatroom/{room}/change/", {"is_deleted": "on"})
+        for client in (a, b):
+            assert (await client.expect("room_update"))["data"] == {"room_id": room, "kind": "deleted"}
+        await a.say(room, "anybody?")
+        await a.error("invalid_room")
+        await b.send("join_room", {"room_id": room})
+        await b.error("invalid_room")
+
+
+async def test_who_is_removed_hears_no_more(target, admin, school, alice, bob, second_room):
+    room = school.room("Smaller soon", alice, bob)
+    async with connected(target, alice.token) as a, connected(target, bob.token, process=1) as b:
+        await a.join(room)
+        await b.join(room)
+        await b.join(second_room)
+        # The second inline of the form is bob's.
+        change(admin, f"/admin/chat/chatroom/{room}/change/", {}, remove=["memberships-1-DELETE"])
+        for client in (a, b):
+            event = (await client.expect("room_update"))["data"]
+            assert event["kind"] == "participants_removed"
+            assert [person["id"] for person in event["participants"]] == [bob.id]
+        await a.say(room, "without bob")
+        await a.expect("message")
+        await a.send("typing", {"room_id": room, "is_typing": True})
+        await a.say(second_room, "with bob")
+        assert (await b.expect("message"))["data"]["content"] == "with bob"
+        for kind, data in (("message", {"content": "x"}), ("typing", {"is_typing": True}), ("join_room", {})):
+            await b.send(kind, {"room_id": room, **data})
+            await b.error("invalid_room")
+
+
+async def test_who_is_added_is_told_and_can_join(target, admin, school, alice, bob):
+    room = school.room("Bigger soon", alice)
+    async with connected(target, alice.token) as a, connected(target, bob.token, process=1) as b:
+        await a.join(room)
+        await b.settle()
+        change(
+            admin,
+            f"/admin/chat/chatroom/{room}/change/",
+            {"memberships-TOTAL_FORMS": "2", "memberships-1-user": str(bob.id), "memberships-1-room": str(room)},
+        )
+        for client in (a, b):
+            event = (await client.expect("room_update"))["data"]
+            assert (event["room_id"], event["kind"]) == (room, "participants_added")
+            assert event["participants"] == [{"id": bob.id, "name": "Bob Diallo", "role": "student", "avatar": None}]
+        await b.join(room)
+        await a.say(room, "welcome")
+        assert (await b.expect("message"))["data"]["content"] == "welcome"
+
+
+async def test_an_edited_and_a_deleted_message_are_told(target, admin, alice, bob, room):
+    async with connected(target, alice.token) as a, connected(target, bob.token, process=1) as b:
+        await a.join(room)
+        await b.join(room)
+        await a.say(room, "frist")
+        message = (await a.expect("message"))["data"]
+        await b.expect("message")
+        form = f"/admin/chat/chatmessage/{message['id']}/change/"
+        change(admin, form, {"content": "first"})
+        for client in (a, b):
+            event = (await client.expect("room_update"))["data"]
+            assert (event["kind"], event["message"]["uuid"]) == ("message_edited", message["uuid"])
+            assert event["message"]["content"] == "first"
+            assert event["message"]["last_update"] > message["last_update"]
+        change(admin, form, {"is_deleted": "on"})
+        for client in (a, b):
+            event = (await client.expect("room_update"))["data"]
+            assert (event["kind"], event["message"]["is_deleted"]) == ("message_deleted", True)
+            assert event["message"]["content"] == ""

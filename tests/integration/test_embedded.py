@@ -1,0 +1,121 @@
+"""`make run`: the embedded server as a frontend developer starts it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+from client import connected
+from target import PROJECT, Target, free_port, running, wait_until
+
+DEMO = [sys.executable, str(PROJECT / "app" / "manage.py"), "demo"]
+
+
+@contextmanager
+def demo(directory, *arguments, host="localhost"):
+    """The embedded server, ready: the target, its process and what it has printed."""
+    port = free_port()
+    log = directory / f"demo-{port}.log"
+    environment = {"SALON_DATA_DIR": str(directory / "var"), "PYTHONUNBUFFERED": "1"}
+    with running([*DEMO, "--port", str(port), *arguments], log, env={**os.environ, **environment}) as process:
+        target = Target([f"http://{host}:{port}"], DEMO[:2], environment)
+        wait_until(lambda: "NEXT_PUBLIC_API_BASE_URL" in log.read_text() or process.poll() is not None)
+        yield target, process, log.read_text()
+
+
+def variables(printed):
+    """The lines for `.env.local`, as a frontend would read them."""
+    return dict(re.findall(r"^(NEXT_PUBLIC_\w+)=(.*)$", printed, re.MULTILINE))
+
+
+async def test_what_it_prints_is_all_that_a_frontend_needs(tmp_path):
+    with demo(tmp_path) as (target, _, printed):
+        found = variables(printed)
+        host = found["NEXT_PUBLIC_WS_HOST"]
+        assert found == {
+            "NEXT_PUBLIC_WS_HOST": host,
+            "NEXT_PUBLIC_WS_PROTOCOL": "ws",
+            "NEXT_PUBLIC_API_TOKEN": found["NEXT_PUBLIC_API_TOKEN"],
+            "NEXT_PUBLIC_API_BASE_URL": f"http://{host}",
+        }
+        assert target.urls == [f"http://{host}"]
+        # A frontend's development server is another origin on this machine.
+        async with connected(target, found["NEXT_PUBLIC_API_TOKEN"], origin="http://localhost:3000") as alice:
+            await alice.join(1)
+            await alice.say(1, "from another origin")
+            message = (await alice.expect("message"))["data"]
+            assert message["sender_info"] == {"id": 1, "name": "Alice Martin", "role": "teacher", "avatar": None}
+            await alice.join(2)
+
+
+async def test_bob_is_in_the_first_room_only(tmp_path):
+    with demo(tmp_path) as (target, _, _):
+        async with connected(target, target.manage("create_token", "bob")) as bob:
+            await bob.join(1)
+            await bob.send("join_room", {"room_id": 2})
+            await bob.error("invalid_room")
+
+
+async def test_a_second_run_keeps_what_was_said(tmp_path):
+    with demo(tmp_path) as (target, _, printed):
+        async with connected(target, variables(printed)["NEXT_PUBLIC_API_TOKEN"]) as alice:
+            await alice.say(1, "kept")
+            first = (await alice.expect("message"))["data"]
+    with demo(tmp_path) as (target, _, _):
+        # The token of the first run is still good: the keys are kept too.
+        async with connected(target, variables(printed)["NEXT_PUBLIC_API_TOKEN"]) as alice:
+            await alice.say(1, "after it")
+            second = (await alice.expect("message"))["data"]
+            assert second["seq"] == first["seq"] + 1
+
+
+def test_control_c_ends_it_cleanly(tmp_path):
+    with demo(tmp_path) as (target, process, printed):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        log = next(tmp_path.glob("demo-*.log")).read_text()
+        assert log == printed
+
+
+def test_a_port_in_use_is_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [*DEMO, "--port", str(port)],
+            env={**os.environ, "SALON_DATA_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert f"localhost:{port}" in done.stderr
+    assert f"make run PORT={port + 1}" in done.stderr
+
+
+def test_host_is_honoured(tmp_path):
+    with demo(tmp_path, "--host", "127.0.0.2", host="127.0.0.2") as (target, _, printed):
+        assert variables(printed)["NEXT_PUBLIC_API_BASE_URL"] == target.urls[0]
+        assert target.ready()[0] == 200
+
+
+def test_every_address_answers_whatever_it_is_called(tmp_path):
+    with demo(tmp_path, "--host", "0.0.0.0") as (target, _, _):
+        status, _, _ = target.request("GET", "/login/", headers={"Host": "my-laptop.local"})
+        assert status == 200
+
+
+def test_a_host_that_does_not_exist_is_one_line(tmp_path):
+    done = subprocess.run(
+        [*DEMO, "--host", "no-such-host.invalid"],
+        env={**os.environ, "SALON_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1

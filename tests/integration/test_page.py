@@ -1,0 +1,68 @@
+"""The page at `/`, without its script; and the session cookie as a way into the WebSocket."""
+
+import uuid
+
+import pytest
+from browser_session import BrowserSession
+from client import connected
+
+PASSWORD = "a good long passphrase"
+
+
+@pytest.fixture(scope="module")
+def pupil(target, school):
+    username = f"pupil-{uuid.uuid4().hex[:8]}"
+    arguments = ("--role", "student", "--name", "Ida <b>Noor</b>", "--password-stdin")
+    user_id = int(target.manage("create_user", username, *arguments, stdin=f"{PASSWORD}\n"))
+    room = int(target.manage("create_room", "Maths & <i>more</i>", "--member", username))
+    return username, user_id, room
+
+
+def test_a_visitor_is_sent_to_sign_in(target):
+    status, headers, _ = target.request("GET", "/")
+    assert (status, headers["Location"]) == (302, "/login/?next=/")
+
+
+def test_a_wrong_password_is_told(target, pupil):
+    status, _, page = BrowserSession(target).submit("/login/", {"username": pupil[0], "password": "wrong"})
+    assert status == 200
+    assert "The user name or the password is not right." in page
+
+
+def test_my_rooms_are_there_and_nothing_is_markup(target, pupil):
+    session = BrowserSession(target)
+    session.login(pupil[0], PASSWORD)
+    status, _, page = session.get("/")
+    assert status == 200
+    assert "Maths &amp; &lt;i&gt;more&lt;/i&gt;" in page
+    assert "<b>Noor</b>" not in page
+
+
+def test_it_speaks_french(target):
+    _, _, page = BrowserSession(target).get("/login/", **{"Accept-Language": "fr-FR,fr;q=0.9"})
+    assert '<html lang="fr">' in page
+    assert "Se connecter" in page
+
+
+async def test_the_session_cookie_opens_the_websocket_from_our_own_page_only(target, pupil):
+    username, user_id, room = pupil
+    session = BrowserSession(target)
+    session.login(username, PASSWORD)
+    cookie = {"Cookie": session.cookie_header}
+    async with connected(target, additional_headers=cookie, origin=target.urls[0]) as me:
+        await me.say(room, "from the page")
+        assert (await me.expect("message"))["data"]["sender"] == user_id
+    _, _, page = session.get("/")
+    assert "from the page" in page
+
+
+async def test_a_session_that_was_signed_out_opens_nothing(target, pupil):
+    session = BrowserSession(target)
+    session.login(pupil[0], PASSWORD)
+    cookie = {"Cookie": session.cookie_header}
+    _, _, page = session.get("/")
+    status, _, _ = session.submit("/", {}, action="/logout/")
+    assert status == 302
+    async with connected(target, additional_headers=cookie) as nobody:
+        await nobody.send("ping")
+        await nobody.error("not_authenticated")

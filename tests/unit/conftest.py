@@ -1,0 +1,12 @@
+"""Django set up for tests that need its settings and no database."""
+
+import os
+import tempfile
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "salon.settings"
+_data = tempfile.TemporaryDirectory(prefix="salon-unit-")
+os.environ["SALON_DATA_DIR"] = _data.name
+
+import django
+
+django.setup()

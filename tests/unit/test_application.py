@@ -1,0 +1,84 @@
+"""What must stay true of the application as a whole."""
+
+import ast
+import gettext
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+from chat import frontend
+
+PROJECT = Path(__file__).parents[2]
+CHAT = PROJECT / "app" / "chat"
+
+# Who may import whom: each only from the lines above its own.
+LAYERS = [
+    {"protocol", "models", "frontend"},
+    {"database", "people"},
+    {"rooms", "auth", "origins"},
+    {"journal", "hub"},
+    {"conversation"},
+    {"consumers", "announcements", "views", "admin"},
+    {"routing", "apps"},
+]
+
+
+def imports(path):
+    """The modules of `chat` that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "chat":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chat."):
+            yield node.module.split(".")[1]
+
+
+def test_no_module_imports_upwards():
+    level = {name: number for number, names in enumerate(LAYERS) for name in names}
+    found = {path.stem for path in CHAT.glob("*.py")} - {"__init__"}
+    assert found == level.keys()
+    for name in found:
+        for imported in imports(CHAT / f"{name}.py"):
+            assert level[imported] <= level[name], f"{name} imports {imported}"
+
+
+def test_the_migrations_are_those_of_the_models():
+    call_command("makemigrations", "--check", "--dry-run", stdout=StringIO())
+
+
+def test_french_is_complete_and_compiled(tmp_path):
+    source = PROJECT / "app" / "locale" / "fr" / "LC_MESSAGES" / "django.po"
+    entries = source.read_text().split("\n\n")[1:]
+    assert entries
+    assert [entry for entry in entries if 'msgstr ""' in entry or "fuzzy" in entry] == []
+    with source.with_suffix(".mo").open("rb") as file:
+        compiled = gettext.GNUTranslations(file)
+    for entry in entries:
+        words = dict(line.split(" ", 1) for line in entry.splitlines() if line.startswith("msg"))
+        assert compiled.gettext(ast.literal_eval(words["msgid"])) == ast.literal_eval(words["msgstr"])
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "protocol"),
+    [
+        ("http://localhost:8000", "localhost:8000", "ws"),
+        ("https://chat.example.org", "chat.example.org", "wss"),
+        ("https://chat.example.org:8443", "chat.example.org:8443", "wss"),
+    ],
+)
+def test_the_frontends_variables(url, host, protocol):
+    assert frontend.environment(url, "T") == [
+        f"NEXT_PUBLIC_WS_HOST={host}",
+        f"NEXT_PUBLIC_WS_PROTOCOL={protocol}",
+        "NEXT_PUBLIC_API_TOKEN=T",
+        f"NEXT_PUBLIC_API_BASE_URL={url}",
+    ]
+
+
+def test_what_is_installed_is_pinned_by_hash_and_names_no_index():
+    for path in ("app", "playbooks", "tests"):
+        text = (PROJECT / path / "requirements.txt").read_text()
+        assert "://" not in text
+        pins = text.count("==")
+        assert 0 < pins <= text.count("--hash=sha256:")
