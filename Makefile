@@ -26,7 +26,7 @@ run: .venv/app ## Start the chat on HOST:PORT (localhost:8000), with everything 
 	@exec $(BIN)/python app/manage.py demo --host "$(HOST)" --port "$(PORT)"
 
 .PHONY: test
-test: lint unit integration molecule ## Run every check, cheapest first
+test: lint unit integration browser molecule ## Run every check, cheapest first
 
 .PHONY: lint
 lint: .venv/tests ## ruff and ansible-lint
@@ -42,6 +42,11 @@ unit: .venv/tests ## Tests without a server
 integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis
 	tests/system-packages postgresql redis
 	$(BIN)/pytest tests/integration
+
+.PHONY: browser
+browser: .venv/tests ## The page, with two people in two browsers
+	tests/system-packages chromium
+	$(BIN)/pytest tests/browser
 
 .PHONY: molecule
 molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm for Debian 12)
@@ -75,7 +80,10 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-com
 	$(PIP) -r $<
 	@touch $@
 
-.venv/operator: playbooks/requirements.txt | .venv/bin/python ## What an operator needs: Ansible
+.PHONY: operator
+operator: .venv/operator ## Install Ansible into .venv, pinned
+
+.venv/operator: playbooks/requirements.txt | .venv/bin/python
 	$(PIP) -r $<
 	@touch $@
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from chat import auth, frontend, rooms
 from chat.models import ChatRoom, Role, User
@@ -120,6 +121,9 @@ def _seed() -> User:
             people[username].set_password(PASSWORD)
             people[username].save(update_fields=["password"])
     if not ChatRoom.objects.exists():
-        rooms.create_room("Class 5B", people.values())
+        shared = rooms.create_room("Class 5B", people.values())
         rooms.create_room("Staff room", [people["alice"]])
+        # The page opens the room with the newest activity: let it be the one where somebody answers.
+        shared.last_update = timezone.now()
+        shared.save(update_fields=["last_update"])
     return people["alice"]

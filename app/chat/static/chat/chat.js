@@ -9,6 +9,7 @@ const TYPING_ENDS_AFTER = 3000; // ms
 
 let socket;
 let current;
+let wasConnected = false;
 let typingTimer;
 let typingSent = false;
 const typists = new Map();
@@ -27,6 +28,8 @@ function connect() {
     send("auth", { user_id: user.id });
     for (const id of rooms.keys()) send("join_room", { room_id: id });
     send("user_status", { status: "online" });
+    if (wasConnected) catchUp();
+    wasConnected = true;
   };
   socket.onmessage = ({ data }) => receive(JSON.parse(data));
   socket.onclose = ({ code }) => {
@@ -37,6 +40,17 @@ function connect() {
     element("state").textContent = words.connecting;
     setTimeout(connect, RETRY_AFTER);
   };
+}
+
+// What was said while the connection was away: the page knows it, and what is here already is dropped by its uuid.
+async function catchUp() {
+  const answer = await fetch("/");
+  const start = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("start");
+  if (!start) {
+    location.reload();
+    return;
+  }
+  for (const room of JSON.parse(start.textContent).rooms) room.messages.forEach(add);
 }
 
 function receive({ type, data }) {
