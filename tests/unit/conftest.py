@@ -7,6 +7,6 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "salon.settings"
 _data = tempfile.TemporaryDirectory(prefix="salon-unit-")
 os.environ["SALON_DATA_DIR"] = _data.name
 
-import django
+import django  # noqa: E402 (its settings are read when it is imported)
 
 django.setup()
