@@ -29,6 +29,7 @@ def _before(instance: Model) -> Model | None:
 
 
 @receiver(pre_save, sender=ChatRoom)
+@receiver(pre_save, sender=Membership)
 @receiver(pre_save, sender=ChatMessage)
 def remember(sender: type[Model], instance: Model, **_kwargs: object) -> None:
     """Keep what was stored, so that what changes can be told once it is saved."""
@@ -52,9 +53,12 @@ def room_deleted(sender: type[Model], instance: ChatRoom, **_kwargs: object) -> 
 
 
 @receiver(post_save, sender=Membership)
-def member_added(sender: type[Model], instance: Membership, created: bool, **_kwargs: object) -> None:
-    if not created:
+def membership_saved(sender: type[Model], instance: Membership, **_kwargs: object) -> None:
+    before = instance._before
+    if before and (before.room_id, before.user_id) == (instance.room_id, instance.user_id):
         return
+    if before:
+        _announce_removal(before)
     added = [person(instance.user)]
     data = RoomUpdateData(room_id=instance.room_id, kind="participants_added", participants=added)
     _announce(data)
@@ -63,11 +67,15 @@ def member_added(sender: type[Model], instance: Membership, created: bool, **_kw
 
 
 @receiver(post_delete, sender=Membership)
-def member_removed(sender: type[Model], instance: Membership, **_kwargs: object) -> None:
-    removed = [person(instance.user)]
+def membership_deleted(sender: type[Model], instance: Membership, **_kwargs: object) -> None:
+    _announce_removal(instance)
+
+
+def _announce_removal(membership: Membership) -> None:
+    removed = [person(membership.user)]
     _announce(
-        RoomUpdateData(room_id=instance.room_id, kind="participants_removed", participants=removed),
-        then_remove=[instance.user_id],
+        RoomUpdateData(room_id=membership.room_id, kind="participants_removed", participants=removed),
+        then_remove=[membership.user_id],
     )
 
 

@@ -1,13 +1,12 @@
 """Who is it? Signed tokens (JWT, RFC 7519) and Django's session cookie. All of it is synchronous."""
 
 from datetime import UTC, datetime, timedelta
-from http.cookies import CookieError, SimpleCookie
 from importlib import import_module
 
 import jwt
 from django.conf import settings
 from django.contrib.auth import get_user
-from django.http import HttpRequest
+from django.http import HttpRequest, parse_cookie
 
 from chat.models import User
 from chat.people import person
@@ -48,13 +47,11 @@ def person_of_token(token: str) -> SenderInfo:
 
 def person_of_cookie(header: str) -> SenderInfo | None:
     """The active person whose session the `Cookie` header names, or None."""
-    try:
-        cookie = SimpleCookie(header).get(settings.SESSION_COOKIE_NAME)
-    except CookieError:
-        return None
-    if cookie is None:
+    key = parse_cookie(header).get(settings.SESSION_COOKIE_NAME)
+    # A quoted cookie can hold NUL, which PostgreSQL refuses to compare.
+    if key is None or "\0" in key:
         return None
     request = HttpRequest()
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(cookie.value)
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
     user = get_user(request)
     return person(user) if user.is_authenticated and user.is_active else None

@@ -8,8 +8,9 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from chat import auth, conversation, database, protocol, rooms
-from chat.hub import Connection, hub
+from chat import auth, conversation, database, protocol
+from chat.connection import Connection
+from chat.hub import hub
 from chat.protocol import (
     Auth,
     ChatError,
@@ -26,8 +27,12 @@ from chat.protocol import (
     SetStatus,
     SetTyping,
 )
+from chat.watch import watch
 
 logger = logging.getLogger(__name__)
+
+CLOSE_CODES = {ErrorCode.UNAVAILABLE: CloseCode.UNAVAILABLE, ErrorCode.INTERNAL: CloseCode.INTERNAL}
+"""What a connection is closed with after an error that ends it; 4401 after all others."""
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
@@ -48,7 +53,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         finally:
             # Channels calls `disconnect` neither when the server stops nor after an exception.
             self._stop_waiting()
-            await hub.disconnect(self.connection)
+            hub.disconnect(self.connection)
             await self.connection.abandon()
 
     async def dispatch(self, message: dict) -> None:
@@ -63,14 +68,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _connected(self) -> None:
         await self.accept()
         try:
-            person = await self._person_of_handshake()
+            if person := await self._person_of_handshake():
+                await self._authenticated(person)
+            else:
+                self._wait_for_auth()
         except ChatError as error:
             self._refuse(error)
-            return
-        if person:
-            await self._authenticated(person)
-        else:
-            self._patience = asyncio.get_running_loop().call_later(settings.AUTH_TIMEOUT, self._lose_patience)
+        except Exception:
+            logger.exception("A handshake could not be handled")
+            self._refuse(_internal())
 
     async def _person_of_handshake(self) -> SenderInfo | None:
         """The person that the query string, the `Authorization` header or the session cookie names, or None."""
@@ -86,20 +92,17 @@ class ChatConsumer(AsyncWebsocketConsumer):
         return None
 
     async def _authenticated(self, person: SenderInfo) -> None:
-        self._stop_waiting()
-        try:
-            await hub.connect(self.connection, person)
-        except ChatError as error:
-            self._refuse(error)
+        watch.start()
+        await hub.connect(self.connection, person)
 
     def _refuse(self, error: ChatError) -> None:
         """Say why, then close."""
         self.connection.send(protocol.encode_error(error))
-        unavailable = error.code is ErrorCode.UNAVAILABLE
-        self.connection.close(CloseCode.UNAVAILABLE if unavailable else CloseCode.UNAUTHENTICATED)
+        self.connection.close(CLOSE_CODES.get(error.code, CloseCode.UNAUTHENTICATED))
 
-    def _lose_patience(self) -> None:
-        self._refuse(_not_authenticated())
+    def _wait_for_auth(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(settings.AUTH_TIMEOUT, lambda: self._refuse(_not_authenticated()))
 
     def _stop_waiting(self) -> None:
         if self._patience:
@@ -115,8 +118,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             self.connection.send(protocol.encode_error(error))
         except Exception:
             logger.exception("An event could not be handled")
-            error = ChatError(ErrorCode.INTERNAL, "Something went wrong on the server; it has been logged.")
-            self.connection.send(protocol.encode_error(error))
+            self.connection.send(protocol.encode_error(_internal()))
 
     async def _handle(self, event: ClientEvent) -> None:
         person = self.connection.person
@@ -127,9 +129,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
             raise _not_authenticated()
         match event:
             case JoinRoom():
-                await self._join(person, protocol.room_of(event))
+                await conversation.join(self.connection, protocol.room_of(event))
             case LeaveRoom():
-                await self._leave(protocol.room_of(event))
+                self._leave(protocol.room_of(event))
             case SendMessage():
                 await self._say(person, protocol.room_of(event), event.data.content)
             case SetTyping():
@@ -140,40 +142,55 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 self.connection.send(protocol.encode(Pong()))
 
     async def _handle_auth(self, event: Auth) -> None:
-        known = self.connection.person
-        person = known
-        if event.data.token:
-            try:
-                person = await database.query(auth.person_of_token, event.data.token)
-            except ChatError as error:
-                if known or error.code is ErrorCode.UNAVAILABLE:
-                    raise
+        if self.connection.person:
+            await self._confirm(event, self.connection.person)
+        elif event.data.token:
+            await self._authenticate(event)
+        else:
+            raise _not_authenticated()
+
+    async def _confirm(self, event: Auth, known: SenderInfo) -> None:
+        """The connection's identity is settled: whatever else the event says is an error."""
+        if protocol.claimed_user(event) not in (None, known.id):
+            raise _identity_mismatch()
+        if event.data.token and (await database.query(auth.person_of_token, event.data.token)).id != known.id:
+            raise _identity_mismatch()
+
+    async def _authenticate(self, event: Auth) -> None:
+        # The token came in time; how long its check takes is not the client's fault.
+        self._stop_waiting()
+        try:
+            person = await database.query(auth.person_of_token, event.data.token)
+            if protocol.claimed_user(event) not in (None, person.id):
+                raise _identity_mismatch()
+            await self._authenticated(person)
+        except ChatError as error:
+            if error.code in (ErrorCode.INVALID_TOKEN, ErrorCode.TOKEN_EXPIRED):
                 self._refuse(error)
                 return
-        if person is None:
-            raise _not_authenticated()
-        if (known and person.id != known.id) or event.data.user_id not in (None, person.id):
-            raise ChatError(
-                ErrorCode.IDENTITY_MISMATCH,
-                "The connection belongs to somebody else; log in as this person first.",
-            )
-        if known is None:
-            await self._authenticated(person)
+            self._wait_for_auth()
+            raise
 
-    async def _join(self, person: SenderInfo, room_id: int) -> None:
-        await database.query(rooms.require_member, person.id, room_id)
-        await hub.join(self.connection, room_id)
-
-    async def _leave(self, room_id: int) -> None:
+    def _leave(self, room_id: int) -> None:
         if room_id not in self.connection.rooms:
             raise ChatError(ErrorCode.NOT_JOINED, "You have not joined this room; there is nothing to leave.")
-        await hub.leave(self.connection, room_id)
+        hub.leave(self.connection, room_id)
 
     async def _say(self, person: SenderInfo, room_id: int, content: str) -> None:
         message = await conversation.say(person, room_id, content)
         if room_id not in self.connection.rooms:
             # Her own message is also her receipt, joined or not.
             self.connection.send(protocol.encode(Message(message, room_id)))
+
+
+def _internal() -> ChatError:
+    return ChatError(ErrorCode.INTERNAL, "Something went wrong on the server; it has been logged.")
+
+
+def _identity_mismatch() -> ChatError:
+    return ChatError(
+        ErrorCode.IDENTITY_MISMATCH, "The connection belongs to somebody else; log in as this person first."
+    )
 
 
 def _not_authenticated() -> ChatError:

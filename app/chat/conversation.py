@@ -4,6 +4,7 @@ The consumer calls this, and so does everything else that speaks for a person.
 """
 
 from chat import database, people, protocol, rooms
+from chat.connection import Connection
 from chat.hub import hub
 from chat.journal import Draft, Journal
 from chat.protocol import (
@@ -18,6 +19,18 @@ from chat.protocol import (
 )
 
 journal = Journal()
+
+
+async def join(connection: Connection, room_id: int) -> None:
+    """Let a socket hear the room from now on. Raises `ChatError`: `invalid_room`, `unavailable`."""
+    while True:
+        removals = hub.removals
+        await database.query(rooms.require_member, connection.person.id, room_id)
+        # What is known now holds only if the process would have heard of a removal since, and did not.
+        if hub.hears(room_id) and hub.removals == removals:
+            hub.join(connection, room_id)
+            return
+        await hub.listen(room_id)
 
 
 async def say(sender: SenderInfo, room_id: int, content: str) -> MessageData:

@@ -43,7 +43,4 @@ async def query(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 def _run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     # Outside of a request nobody else drops a connection that broke or is too old.
     close_old_connections()
-    try:
-        return function(*args, **kwargs)
-    finally:
-        close_old_connections()
+    return function(*args, **kwargs)

@@ -7,19 +7,24 @@ joined. An event is encoded once, by the process that publishes it, and every so
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection
+from uuid import uuid4
 
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
 
 from chat import protocol
-from chat.protocol import ChatError, ErrorCode, SenderInfo, ServerEvent
+from chat.connection import Connection
+from chat.protocol import ChatError, ErrorCode, RoomUpdate, RoomUpdateData, SenderInfo, ServerEvent
 
 logger = logging.getLogger(__name__)
 
 PEOPLE = "chat_people"
 """The group that every process is in: events for persons, wherever they are connected."""
+
+REMEMBERED_DELIVERIES = 10_000
+"""Events that were delivered without the channel layer and could still come back through it."""
 
 
 def room_group(room_id: int) -> str:
@@ -42,54 +47,6 @@ async def _channel_layer() -> AsyncIterator[BaseChannelLayer]:
         ) from error
 
 
-class Connection:
-    """One WebSocket: who it belongs to, the rooms it has joined, and what is still to be sent to it, in order."""
-
-    def __init__(self, send: Callable[[dict], Awaitable[None]]) -> None:
-        self.person: SenderInfo | None = None
-        self.rooms: set[int] = set()
-        self._send = send
-        self._outbox: deque[dict] = deque()
-        self._writer: asyncio.Task[None] | None = None
-        self._closing = False
-
-    def send(self, text: str) -> None:
-        """Send a text frame, after all that was given before; nothing after `close`."""
-        self._put({"type": "websocket.send", "text": text})
-
-    def close(self, code: int) -> None:
-        """Close with this code once all that was given before is sent."""
-        self._put({"type": "websocket.close", "code": int(code)})
-        self._closing = True
-
-    async def abandon(self) -> None:
-        """The socket is gone: forget what is still to be sent."""
-        self._closing = True
-        self._outbox.clear()
-        if self._writer:
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
-
-    def _put(self, message: dict) -> None:
-        if self._closing:
-            return
-        self._outbox.append(message)
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write())
-
-    async def _write(self) -> None:
-        try:
-            while self._outbox:
-                await self._send(self._outbox.popleft())
-        except Exception as error:  # noqa: BLE001 (servers differ in what they raise when the peer is gone)
-            self._closing = True
-            self._outbox.clear()
-            logger.info("A socket went away while it was written to: %r", error)
-        finally:
-            self._writer = None
-
-
 class Hub:
     """All sockets of this process; one a process."""
 
@@ -98,42 +55,63 @@ class Hub:
         self._rooms: defaultdict[int, set[Connection]] = defaultdict(set)
         self._channel = ""
         self._groups: set[str] = set()
-        self._reader: asyncio.Task[None] | None = None
+        self._abandoned_rooms: set[int] = set()
         self._subscribing = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self._tidier: asyncio.Task[None] | None = None
         self._echoes: dict[str, asyncio.Future[None]] = {}
+        self._delivered: dict[str, None] = {}
+        self.removals = 0
+        """Counts the removals from rooms that have reached this process: who looks whether a person is a member, and
+        finds the count changed afterwards, looks again."""
 
     async def connect(self, connection: Connection, person: SenderInfo) -> None:
-        """From now on, events for this person reach this socket."""
-        connection.person = person
-        self._people[person.id].add(connection)
+        """From now on, events for this person reach this socket. Raises `ChatError` (`unavailable`)."""
         await self._subscribe(PEOPLE)
+        if not connection.is_closing:
+            connection.person = person
+            self._people[person.id].add(connection)
 
-    async def disconnect(self, connection: Connection) -> None:
+    def disconnect(self, connection: Connection) -> None:
         """The socket is gone, or about to be."""
         for room_id in list(connection.rooms):
-            await self.leave(connection, room_id)
+            self.leave(connection, room_id)
         if connection.person:
-            self._discard(self._people, connection.person.id, connection)
+            _discard(self._people, connection.person.id, connection)
 
-    async def join(self, connection: Connection, room_id: int) -> None:
-        """From now on, events of this room reach this socket.
+    def hears(self, room_id: int) -> bool:
+        """Whether this process receives the room's events."""
+        return room_group(room_id) in self._groups
 
-        Raises `ChatError` (`unavailable`) when the channel layer does not answer; the room is then not joined.
-        """
-        connection.rooms.add(room_id)
-        self._rooms[room_id].add(connection)
-        try:
-            await self._subscribe(room_group(room_id))
-        except ChatError:
-            connection.rooms.discard(room_id)
-            self._discard(self._rooms, room_id, connection)
-            raise
+    async def listen(self, room_id: int) -> None:
+        """Have this process receive the room's events. Raises `ChatError` (`unavailable`)."""
+        await self._subscribe(room_group(room_id))
 
-    async def leave(self, connection: Connection, room_id: int) -> None:
+    def join(self, connection: Connection, room_id: int) -> None:
+        """From now on, events of this room, which the process must hear already, reach this socket."""
+        if not connection.is_closing:
+            connection.rooms.add(room_id)
+            self._rooms[room_id].add(connection)
+
+    def leave(self, connection: Connection, room_id: int) -> None:
         """From now on, events of this room do not reach this socket."""
         connection.rooms.discard(room_id)
-        self._discard(self._rooms, room_id, connection)
-        await self._unsubscribe_if_empty(room_id)
+        _discard(self._rooms, room_id, connection)
+        if room_id not in self._rooms and self.hears(room_id):
+            self._abandoned_rooms.add(room_id)
+            if self._tidier is None:
+                self._tidier = asyncio.create_task(self._unsubscribe())
+
+    def joined(self) -> set[tuple[int, int]]:
+        """Who is where in this process: room id and person id."""
+        return {(room_id, connection.person.id) for room_id, here in self._rooms.items() for connection in here}
+
+    def expel(self, room_id: int, user_id: int) -> None:
+        """Tell a person's sockets here that she is no longer in the room, and take them out of it."""
+        for connection in [each for each in self._rooms.get(room_id, ()) if each.person.id == user_id]:
+            gone = RoomUpdateData(room_id=room_id, kind="participants_removed", participants=[connection.person])
+            connection.send(protocol.encode(RoomUpdate(gone)))
+            self.leave(connection, room_id)
 
     async def publish_to_room(
         self,
@@ -166,7 +144,7 @@ class Hub:
     async def check(self) -> None:
         """Raise `ChatError` unless what this process publishes comes back to it within `CHANNEL_LAYER_TIMEOUT`."""
         echo = asyncio.get_running_loop().create_future()
-        name = str(id(echo))
+        name = uuid4().hex
         self._echoes[name] = echo
         try:
             await self._subscribe(PEOPLE)
@@ -176,76 +154,92 @@ class Hub:
         finally:
             del self._echoes[name]
 
+    async def stop(self) -> None:
+        """End what runs in the background; the hub is not used afterwards."""
+        tasks = [task for task in (self._reader, self._tidier) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _publish(self, group: str, envelope: dict) -> None:
+        envelope = {"type": "hub", "id": uuid4().hex, **envelope}
         try:
             async with _channel_layer() as layer:
-                await layer.group_send(group, {"type": "hub", **envelope})
+                await layer.group_send(group, envelope)
         except ChatError:
-            # What is stored is stored: those who are connected here need not wait for the others' way back.
-            await self._deliver(envelope)
+            # Those who are connected here need not wait for the channel layer. It may have taken the event all the
+            # same and only its answer be late: then the event comes back, and is known.
+            self._delivered[envelope["id"]] = None
+            if len(self._delivered) > REMEMBERED_DELIVERIES:
+                del self._delivered[next(iter(self._delivered))]
+            self._deliver(envelope)
 
     async def _subscribe(self, group: str) -> None:
         if group in self._groups:
             return
-        async with self._subscribing, _channel_layer() as layer:
+        async with _channel_layer() as layer, self._subscribing:
             if not self._channel:
                 self._channel = await layer.new_channel()
             if self._reader is None:
                 self._reader = asyncio.create_task(self._read())
-            if group not in self._groups:
-                await layer.group_add(group, self._channel)
-                self._groups.add(group)
+            await layer.group_add(group, self._channel)
+            self._groups.add(group)
 
-    async def _unsubscribe_if_empty(self, room_id: int) -> None:
-        group = room_group(room_id)
-        if room_id in self._rooms or group not in self._groups:
-            return
-        with contextlib.suppress(ChatError):
-            async with self._subscribing, _channel_layer() as layer:
-                # Somebody may have joined while the lock was waited for.
-                if room_id not in self._rooms and group in self._groups:
-                    self._groups.discard(group)
-                    await layer.group_discard(group, self._channel)
+    async def _unsubscribe(self) -> None:
+        """Leave the groups of rooms that nobody here is in any more."""
+        try:
+            while self._abandoned_rooms:
+                room_id = self._abandoned_rooms.pop()
+                with contextlib.suppress(ChatError):
+                    async with _channel_layer() as layer, self._subscribing:
+                        if room_id not in self._rooms:
+                            self._groups.discard(room_group(room_id))
+                            await layer.group_discard(room_group(room_id), self._channel)
+        finally:
+            self._tidier = None
 
     async def _read(self) -> None:
         layer = get_channel_layer()
         while True:
             try:
                 envelope = await layer.receive(self._channel)
-                await self._deliver(envelope)
+                if envelope.get("id") in self._delivered:
+                    del self._delivered[envelope["id"]]
+                else:
+                    self._deliver(envelope)
             except Exception:
                 logger.exception("An event from the channel layer could not be delivered")
                 await asyncio.sleep(1)
 
-    async def _deliver(self, envelope: dict) -> None:
+    def _deliver(self, envelope: dict) -> None:
         if (name := envelope.get("echo")) is not None:
             if (echo := self._echoes.get(name)) and not echo.done():
                 echo.set_result(None)
         elif (room_id := envelope.get("room")) is not None:
-            await self._deliver_to_room(room_id, envelope)
+            self._deliver_to_room(room_id, envelope)
         else:
             for user_id in envelope["people"]:
                 for connection in self._people.get(user_id, ()):
                     connection.send(envelope["text"])
 
-    async def _deliver_to_room(self, room_id: int, envelope: dict) -> None:
+    def _deliver_to_room(self, room_id: int, envelope: dict) -> None:
         excepted = envelope.get("except")
-        connections = self._rooms.get(room_id, ())
-        for connection in connections:
+        for connection in self._rooms.get(room_id, ()):
             if connection.person.id != excepted:
                 connection.send(envelope["text"])
-        removed = envelope.get("remove", ())
-        if removed or envelope.get("empty"):
-            for connection in list(connections):
-                if envelope.get("empty") or connection.person.id in removed:
-                    await self.leave(connection, room_id)
+        removed, everyone = envelope.get("remove", ()), envelope.get("empty", False)
+        if removed or everyone:
+            self.removals += 1
+            for connection in list(self._rooms.get(room_id, ())):
+                if everyone or connection.person.id in removed:
+                    self.leave(connection, room_id)
 
-    @staticmethod
-    def _discard(index: defaultdict[int, set[Connection]], key: int, connection: Connection) -> None:
-        if key in index:
-            index[key].discard(connection)
-            if not index[key]:
-                del index[key]
+
+def _discard(index: defaultdict[int, set[Connection]], key: int, connection: Connection) -> None:
+    if key in index:
+        index[key].discard(connection)
+        if not index[key]:
+            del index[key]
 
 
 hub = Hub()

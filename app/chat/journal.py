@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from chat import database, protocol, rooms
@@ -76,7 +76,7 @@ class Journal:
             return await database.query(write, drafts)
         except ChatError as error:
             return [error] * len(drafts)
-        except DatabaseError as error:
+        except Exception as error:
             if len(drafts) == 1:
                 logger.exception("A message could not be stored")
                 return [error]

@@ -1,4 +1,8 @@
-"""Which sites may open a WebSocket (RFC 6455, 10.2): without this, any page could talk with its visitor's cookie."""
+"""Which sites may open a WebSocket (RFC 6455, 10.2): without this, any page could talk with its visitor's cookie.
+
+Those in `SALON_ALLOWED_ORIGINS`, and the server's own page; embedded, any port of this machine and of the host that the
+server was reached as, for that is where a frontend under development is.
+"""
 
 import logging
 from urllib.parse import urlsplit
@@ -21,9 +25,11 @@ def allowed(origin: str, host: str) -> bool:
         page, own = urlsplit(origin), urlsplit(f"{urlsplit(origin).scheme}://{host}")
         if page.scheme not in DEFAULT_PORTS or not page.hostname:
             return False
-        if page.hostname == own.hostname and _port(page) == _port(own) and _answers_to(host):
-            return True
-        return settings.ALLOW_LOOPBACK_ORIGINS and page.hostname in LOOPBACK
+        same_host = page.hostname == own.hostname and _answers_to(host)
+        if settings.EMBEDDED:
+            return same_host or page.hostname in LOOPBACK
+        # A page that came over http could have been changed on its way: it is not the page of an https server.
+        return same_host and _port(page) == _port(own) and (page.scheme == "https") == settings.HTTPS
     except ValueError:
         return False
 

@@ -94,7 +94,7 @@ class ClientEvent(Struct, frozen=True, tag_field="type", kw_only=True):
 
 
 class Auth(ClientEvent, tag="auth"):
-    data: AuthData
+    data: AuthData = AuthData()
 
 
 class JoinRoom(ClientEvent, tag="join_room"):
@@ -171,6 +171,11 @@ def room_of(event: RoomEvent) -> int:
     if room_id is None:
         raise ChatError(ErrorCode.INVALID_EVENT, "The event names no room; put `room_id` into `data`.")
     return room_id
+
+
+def claimed_user(event: Auth) -> int | None:
+    """The person that an `auth` event claims to be: `data.user_id`, or else the one beside `data`."""
+    return event.user_id if event.data.user_id is None else event.data.user_id
 
 
 def clean_content(content: str) -> str:

@@ -22,6 +22,17 @@ def require_member(user_id: int, room_id: int) -> None:
         raise invalid_room()
 
 
+def strangers(joined: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Those of the pairs (room id, person id) in which the person is not, or no longer, an active member."""
+    members = Membership.objects.filter(
+        room_id__in={room_id for room_id, _ in joined},
+        user_id__in={user_id for _, user_id in joined},
+        room__is_deleted=False,
+        user__is_active=True,
+    )
+    return joined - set(members.values_list("room_id", "user_id"))
+
+
 def rooms_of(user: User) -> QuerySet[ChatRoom]:
     """Her rooms, the one with the newest activity first."""
     return user.rooms.filter(is_deleted=False).order_by("-last_update", "-id")
@@ -38,9 +49,11 @@ def people_sharing_a_room(user_id: int) -> list[int]:
 
 
 @transaction.atomic
-def create_room(name: str, members: Iterable[User], *, is_group: bool = True) -> ChatRoom:
-    """A new room with its members."""
-    room = ChatRoom.objects.create(name=name, is_group=is_group)
+def create_room(name: str, members: Iterable[User]) -> ChatRoom:
+    """A new room with its members. Raises Django's `ValidationError` for a name that is empty or too long."""
+    room = ChatRoom(name=name)
+    room.full_clean()
+    room.save()
     for member in members:
         Membership.objects.get_or_create(room=room, user=member)
     return room

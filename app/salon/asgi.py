@@ -10,11 +10,13 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "salon.settings")
 django_application = get_asgi_application()
 
+from chat.lifespan import lifespan  # noqa: E402 (models can be imported only once Django is set up)
 from chat.origins import OriginCheck  # noqa: E402 (models can be imported only once Django is set up)
 from chat.routing import websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
+        "lifespan": lifespan,
         "http": django_application if settings.STATIC_ROOT else ASGIStaticFilesHandler(django_application),
         "websocket": OriginCheck(URLRouter(websocket_urlpatterns)),
     }

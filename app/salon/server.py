@@ -2,23 +2,39 @@
 
 What it adds to Daphne's own command:
 
-- it tells systemd when it is ready and when it stops (`sd_notify(3)`);
+- it tells systemd when it is ready and when it stops (`sd_notify(3)`), and the application too (ASGI lifespan);
+- it ends only when its applications have ended;
 - a message over the limit is closed with 1009, and text that is not UTF-8 with 1007 (RFC 6455, 7.4.1), where Daphne
   drops the TCP connection;
 - a WebSocket has no greatest age: Daphne would close it with 1000 after a day, and a client takes that for the end;
 - an address that cannot be listened on is one line and exit status 1.
 """
 
+import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
 from daphne.server import Server as DaphneServer
 from django.conf import settings
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+
+STOP_TIMEOUT = 5.0
+"""Seconds that applications have to end when the server stops."""
+
+
+def options() -> dict[str, int]:
+    """Where Salon differs from Daphne's defaults."""
+    return {
+        "verbosity": 0,
+        "websocket_timeout": -1,
+        "websocket_max_message_size": settings.MAX_FRAME_SIZE,
+        "websocket_max_frame_size": settings.MAX_FRAME_SIZE,
+    }
 
 
 def notify(state: str) -> None:
@@ -31,15 +47,44 @@ def notify(state: str) -> None:
         notifier.sendto(state.encode(), address)
 
 
+class Lifespan:
+    """Tells the application of the beginning and the end of the process (ASGI lifespan, which Daphne leaves out)."""
+
+    def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
+        self._application = application
+        self._events: asyncio.Queue[dict] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
+        self._task = asyncio.ensure_future(self._application(scope, self._events.get, self._ignore))
+        self._events.put_nowait({"type": "lifespan.startup"})
+
+    async def stop(self) -> None:
+        if self._task:
+            self._events.put_nowait({"type": "lifespan.shutdown"})
+            await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
+
+    async def _ignore(self, message: dict) -> None:
+        """The application answers that it has begun or ended; nothing waits for that."""
+
+
 class Server(DaphneServer):
-    """Daphne's server with readiness, stricter frames and a clear word when it cannot listen.
+    """Daphne's server with the additions above.
 
     `on_ready`, where given, is called once, when connections are accepted.
     """
 
-    def __init__(self, *args: object, on_ready: Callable[[], None] | None = None, **kwargs: object) -> None:
-        super().__init__(*args, ready_callable=self._before_start, **kwargs)
+    def __init__(
+        self,
+        application: Callable[..., Awaitable[None]],
+        *args: object,
+        on_ready: Callable[[], None] | None = None,
+        **changes: object,
+    ) -> None:
+        super().__init__(application, *args, ready_callable=self._before_start, **{**options(), **changes})
         self._on_ready = on_ready
+        self._lifespan = Lifespan(application)
 
     def _before_start(self) -> None:
         self.ws_factory.setProtocolOptions(failByDrop=False)
@@ -47,9 +92,26 @@ class Server(DaphneServer):
         reactor.callWhenRunning(self._started)
 
     def _started(self) -> None:
+        self._lifespan.start()
         notify("READY=1")
         if self._on_ready:
             self._on_ready()
+
+    def kill_all_applications(self) -> Deferred:
+        """End all applications and wait until they have ended.
+
+        Daphne cancels them and does not wait: they are torn down together with the interpreter, which can crash.
+        """
+        return Deferred.fromFuture(asyncio.ensure_future(self._end_applications()))
+
+    async def _end_applications(self) -> None:
+        found = [details.get("application_instance") for details in self.connections.values()]
+        running = [application for application in found if application and not application.done()]
+        for application in running:
+            application.cancel()
+        if running:
+            await asyncio.wait(running, timeout=STOP_TIMEOUT)
+        await self._lifespan.stop()
 
     def listen_error(self, failure: Failure) -> None:
         sys.stderr.write(f"Cannot listen: {failure.getErrorMessage()}\n")
@@ -64,12 +126,7 @@ class CommandLineInterface(DaphneCommandLineInterface):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parser.set_defaults(
-            verbosity=0,
-            websocket_timeout=-1,
-            websocket_max_message_size=settings.MAX_FRAME_SIZE,
-            websocket_max_frame_size=settings.MAX_FRAME_SIZE,
-        )
+        self.parser.set_defaults(**options())
 
 
 if __name__ == "__main__":

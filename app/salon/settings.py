@@ -14,8 +14,10 @@
 | `SALON_LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING`, `ERROR` | `INFO` |
 """
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,9 +42,15 @@ def _kept_secret(name: str, minimum: int) -> str:
     path = DATA_DIR / name.removeprefix("SALON_").lower()
     if not path.exists():
         DATA_DIR.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        # Written aside and linked into place: nobody reads half a secret, and of two processes one wins.
+        with tempfile.NamedTemporaryFile("w", dir=DATA_DIR) as file:
             file.write(secrets.token_urlsafe(48))
-    return path.read_text()
+            file.flush()
+            with contextlib.suppress(FileExistsError):
+                os.link(file.name, path)
+    if len(value := path.read_text()) < minimum:
+        raise ImproperlyConfigured(f"{path} holds {len(value)} characters; remove it, and a new one is made.")
+    return value
 
 
 EMBEDDED = "SALON_PUBLIC_URL" not in os.environ
@@ -59,7 +67,13 @@ TOKEN_KEY = _kept_secret("SALON_TOKEN_KEY", 32)
 ALLOWED_HOSTS = [_public.hostname, "localhost", "127.0.0.1", "[::1]", *_list("SALON_ALLOWED_HOSTS")]
 # Origins of other sites that may open a WebSocket; the server's own is always allowed.
 ALLOWED_ORIGINS = _list("SALON_ALLOWED_ORIGINS")
-ALLOW_LOOPBACK_ORIGINS = EMBEDDED
+for _origin in ALLOWED_ORIGINS:
+    _parts = urlsplit(_origin)
+    if _parts.scheme not in ("http", "https") or _origin != f"{_parts.scheme}://{_parts.netloc.lower()}":
+        raise ImproperlyConfigured(
+            f"SALON_ALLOWED_ORIGINS has {_origin!r}; an origin is a scheme, a name and perhaps a port, such as "
+            "https://school.example, without a slash at its end."
+        )
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 
 # Seconds a connection may stay open before it has said who it is.
@@ -67,6 +81,8 @@ AUTH_TIMEOUT = 5.0
 # Seconds an answer from the database or the channel layer may take.
 DATABASE_TIMEOUT = 5.0
 CHANNEL_LAYER_TIMEOUT = 2.0
+# Seconds between two looks whether those who have joined a room are still its members.
+MEMBERSHIP_CHECK_INTERVAL = 5.0
 # Threads, and so database connections, of one server process.
 DATABASE_THREADS = 4
 # Bytes of one message over the wire: 2,000 characters are 24,000 bytes when JSON escapes each of them.
@@ -134,6 +150,8 @@ if "REDIS_URL" in os.environ:
                         "socket_timeout": CHANNEL_LAYER_TIMEOUT,
                         "socket_connect_timeout": CHANNEL_LAYER_TIMEOUT,
                         "health_check_interval": 15,
+                        # One to listen and one to publish, and some for a readiness check beside them.
+                        "max_connections": 10,
                     }
                 ],
                 "prefix": "salon",

@@ -2,12 +2,11 @@
 
 import json
 import os
-import uuid
-from dataclasses import dataclass
 
 import pytest
+from school import School
 from services import PostgreSQL, Redis
-from target import Target, salon
+from target import DEMO, Target, salon
 
 # A host that somebody else made (Molecule): {"url", "address", "authority", "manage"}.
 GIVEN = json.loads(os.environ.get("SALON_TARGET", "null"))
@@ -16,7 +15,7 @@ GIVEN = json.loads(os.environ.get("SALON_TARGET", "null"))
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory):
     """One process with SQLite and the channel layer in memory: what `make run` starts."""
-    with salon(tmp_path_factory.mktemp("embedded"), {}) as target:
+    with salon(tmp_path_factory.mktemp("embedded"), {}, command=DEMO) as target:
         yield target
 
 
@@ -46,31 +45,6 @@ def target(request):
             address=GIVEN["address"],
         )
     return request.getfixturevalue(request.param)
-
-
-@dataclass
-class Person:
-    id: int
-    username: str
-    name: str
-    role: str
-    token: str
-
-
-class School:
-    """Makes people and rooms on a target."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def person(self, name="Ann Onym", role="student"):
-        username = f"{name.split()[0].lower()}-{uuid.uuid4().hex[:8]}"
-        user_id = int(self.target.manage("create_user", username, "--role", role, "--name", name))
-        return Person(user_id, username, name, role, self.target.manage("create_token", username))
-
-    def room(self, name, *members):
-        usernames = [argument for member in members for argument in ("--member", member.username)]
-        return int(self.target.manage("create_room", name, *usernames))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from contextlib import ExitStack
@@ -36,6 +37,16 @@ class Service:
     def stop(self):
         self._stack.close()
 
+    def pause(self):
+        """It hangs: connections stay open and nothing answers, until `resume`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self._process.send_signal(signal.SIGCONT)
+
+    def _run(self, command, **options):
+        self._process = self._stack.enter_context(running(command, self.directory / "log", **options))
+
     def __enter__(self):
         self.start()
         return self
@@ -53,7 +64,7 @@ class Redis(Service):
 
     def start(self):
         command = [_program("redis-server"), "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
-        self._stack.enter_context(running(command, self.directory / "redis.log", cwd=self.directory))
+        self._run(command, cwd=self.directory)
         wait_until(self.socket.exists)
 
 
@@ -76,7 +87,7 @@ class PostgreSQL(Service):
             initdb = [_program("initdb"), "--pgdata", self._data, "--username", "salon", "--auth", "trust"]
             subprocess.run([*initdb, "--encoding", "UTF8"], check=True, capture_output=True, **self._options)
         command = [_program("postgres"), "-D", self._data, "-k", self.directory, "-c", "listen_addresses="]
-        self._stack.enter_context(running([*command, "-c", "fsync=off"], self.directory / "log", **self._options))
+        self._run([*command, "-c", "fsync=off"], **self._options)
         ask = [_program("psql"), "--host", self.directory, "--username", "salon", "--command", "SELECT 1", "postgres"]
         wait_until(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0)
         if new:

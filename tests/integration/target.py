@@ -28,6 +28,7 @@ class Target:
     authority: str | None = None
     address: str | None = None
     """Where the host of the URLs really is, when no name server knows it."""
+    processes: list[subprocess.Popen] = field(default_factory=list)
 
     @property
     def websocket_urls(self):
@@ -120,9 +121,15 @@ def running(command, log, **options):
                 process.wait()
 
 
+SERVER = [sys.executable, "-m", "salon.server", "salon.asgi:application", "--bind", "localhost"]
+"""What a host runs."""
+DEMO = [sys.executable, "manage.py", "demo"]
+"""What `make run` starts."""
+
+
 @contextmanager
-def salon(directory, environment, processes=1):
-    """Server processes as on a host, with an environment, until the end of the block."""
+def salon(directory, environment, processes=1, command=SERVER):
+    """Server processes with an environment of their own, until the end of the block."""
     ports = [free_port() for _ in range(processes)]
     target = Target(
         urls=[f"http://localhost:{port}" for port in ports],
@@ -132,15 +139,14 @@ def salon(directory, environment, processes=1):
     target.manage("migrate", "--verbosity=0")
     with ExitStack() as stack:
         for port in ports:
-            command = [sys.executable, "-m", "salon.server", "--bind", "127.0.0.1", "--port", str(port)]
-            stack.enter_context(
-                running(
-                    [*command, "salon.asgi:application"],
-                    directory / f"server-{port}.log",
-                    cwd=PROJECT / "app",
-                    env={**os.environ, **target.environment},
-                )
+            server = running(
+                [*command, "--port", str(port)],
+                directory / f"server-{port}.log",
+                cwd=PROJECT / "app",
+                env={**os.environ, **target.environment},
             )
-        for process in range(processes):
-            wait_until(lambda process=process: target.ready(process)[0] == 200)
+            target.processes.append(stack.enter_context(server))
+        for number, process in enumerate(target.processes):
+            wait_until(lambda n=number, p=process: p.poll() is not None or target.ready(n)[0] == 200)
+            assert process.poll() is None, (directory / f"server-{ports[number]}.log").read_text()
         yield target

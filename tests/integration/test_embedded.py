@@ -1,5 +1,6 @@
 """`make run`: the embedded server as a frontend developer starts it."""
 
+import asyncio
 import os
 import re
 import signal
@@ -7,11 +8,12 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from client import connected
-from target import PROJECT, Target, free_port, running, wait_until
+from target import DEMO, PROJECT, SERVER, Target, free_port, running, salon, wait_until
 
-DEMO = [sys.executable, str(PROJECT / "app" / "manage.py"), "demo"]
+APP = PROJECT / "app"
 
 
 @contextmanager
@@ -20,8 +22,9 @@ def demo(directory, *arguments, host="localhost"):
     port = free_port()
     log = directory / f"demo-{port}.log"
     environment = {"SALON_DATA_DIR": str(directory / "var"), "PYTHONUNBUFFERED": "1"}
-    with running([*DEMO, "--port", str(port), *arguments], log, env={**os.environ, **environment}) as process:
-        target = Target([f"http://{host}:{port}"], DEMO[:2], environment)
+    command = [*DEMO, "--port", str(port), *arguments]
+    with running(command, log, cwd=APP, env={**os.environ, **environment}) as process:
+        target = Target([f"http://{host}:{port}"], [sys.executable, str(APP / "manage.py")], environment)
         wait_until(lambda: "NEXT_PUBLIC_API_BASE_URL" in log.read_text() or process.poll() is not None)
         yield target, process, log.read_text()
 
@@ -72,12 +75,37 @@ async def test_a_second_run_keeps_what_was_said(tmp_path):
             assert second["seq"] == first["seq"] + 1
 
 
-def test_control_c_ends_it_cleanly(tmp_path):
+async def test_control_c_ends_it_cleanly_while_people_talk(tmp_path):
     with demo(tmp_path) as (target, process, printed):
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        token = variables(printed)["NEXT_PUBLIC_API_TOKEN"]
+        async with connected(target, token) as joined, connected(target, token) as idle, connected(target):
+            await joined.join(1)
+            await idle.settle()
+            process.send_signal(signal.SIGINT)
+            assert await asyncio.to_thread(process.wait, 30) == 0
         log = next(tmp_path.glob("demo-*.log")).read_text()
         assert log == printed
+
+
+async def test_sigterm_ends_a_server_cleanly_while_people_talk(tmp_path):
+    with salon(tmp_path, {}, command=SERVER) as target:
+        target.manage("create_user", "ann")
+        room = int(target.manage("create_room", "Room", "--member", "ann"))
+        async with connected(target, target.manage("create_token", "ann")) as joined, connected(target):
+            await joined.join(room)
+            (process,) = target.processes
+            process.terminate()
+            assert await asyncio.to_thread(process.wait, 30) == 0
+        assert next(tmp_path.glob("server-*.log")).read_text() == ""
+
+
+def test_a_spoilt_key_is_named(tmp_path):
+    (tmp_path / "token_key").write_text("")
+    done = subprocess.run(
+        DEMO, cwd=APP, env={**os.environ, "SALON_DATA_DIR": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert f"{tmp_path}/token_key holds 0 characters" in done.stderr
 
 
 def test_a_port_in_use_is_one_line(tmp_path):
@@ -85,6 +113,7 @@ def test_a_port_in_use_is_one_line(tmp_path):
         port = taken.getsockname()[1]
         done = subprocess.run(
             [*DEMO, "--port", str(port)],
+            cwd=APP,
             env={**os.environ, "SALON_DATA_DIR": str(tmp_path)},
             capture_output=True,
             text=True,
@@ -104,14 +133,21 @@ def test_host_is_honoured(tmp_path):
 
 
 def test_every_address_answers_whatever_it_is_called(tmp_path):
-    with demo(tmp_path, "--host", "0.0.0.0") as (target, _, _):
+    with demo(tmp_path, "--host", "0.0.0.0") as (target, _, printed):
         status, _, _ = target.request("GET", "/login/", headers={"Host": "my-laptop.local"})
         assert status == 200
+        assert "Whoever can reach this address can log in" in printed
+        # What it prints is of use on another machine too.
+        own = urlsplit(variables(printed)["NEXT_PUBLIC_API_BASE_URL"])
+        assert own.hostname not in ("0.0.0.0", "localhost")
+        target.urls = [own.geturl()]
+        assert target.ready()[0] == 200
 
 
 def test_a_host_that_does_not_exist_is_one_line(tmp_path):
     done = subprocess.run(
         [*DEMO, "--host", "no-such-host.invalid"],
+        cwd=APP,
         env={**os.environ, "SALON_DATA_DIR": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -2,7 +2,7 @@
 
 import pytest
 from client import connected
-from conftest import School
+from school import School
 from services import PostgreSQL, Redis
 from target import salon, wait_until
 
@@ -45,6 +45,27 @@ async def test_redis_away_and_back(stack):
         await here.say(room, "with Redis again")
         for client in (here, there):
             assert (await client.expect("message"))["data"]["content"] == "with Redis again"
+
+
+async def test_redis_hangs(stack):
+    """What is delivered without Redis does not come a second time when Redis goes on."""
+    target, _, redis = stack
+    school = School(target)
+    alice = school.person("Alice")
+    room = school.room("Room", alice)
+    async with connected(target, alice.token) as here, connected(target, alice.token, process=1) as there:
+        await here.join(room)
+        await there.join(room)
+        redis.pause()
+        try:
+            await here.say(room, "while Redis hangs")
+            assert (await here.expect("message"))["data"]["content"] == "while Redis hangs"
+        finally:
+            redis.resume()
+        for process in range(2):
+            wait_until(lambda process=process: target.ready(process)[0] == 200)
+        await here.say(room, "and goes on")
+        assert (await here.expect("message"))["data"]["content"] == "and goes on"
 
 
 async def test_the_database_away_and_back(stack):

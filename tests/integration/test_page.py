@@ -56,6 +56,23 @@ async def test_the_session_cookie_opens_the_websocket_from_our_own_page_only(tar
     assert "from the page" in page
 
 
+@pytest.mark.parametrize("cookie", ['prefs={"a":1}; %s', "%s; other=%%", "=; %s", "x=\xff; %s"])
+async def test_a_cookie_of_another_program_hides_nothing(target, pupil, cookie):
+    username, user_id, room = pupil
+    session = BrowserSession(target)
+    session.login(username, PASSWORD)
+    async with connected(target, additional_headers={"Cookie": cookie % session.cookie_header}) as me:
+        await me.say(room, "still me")
+        assert (await me.expect("message"))["data"]["sender"] == user_id
+
+
+@pytest.mark.parametrize("value", ['"aaaaaaaaaa\\000b"', "x", "\xff" * 40, "a" * 5000, "' OR 1=1 --"])
+async def test_a_session_cookie_that_makes_no_sense_is_nobody(target, value):
+    async with connected(target, additional_headers={"Cookie": f"sessionid={value}"}) as nobody:
+        await nobody.send("ping")
+        await nobody.error("not_authenticated")
+
+
 async def test_a_session_that_was_signed_out_opens_nothing(target, pupil):
     session = BrowserSession(target)
     session.login(pupil[0], PASSWORD)

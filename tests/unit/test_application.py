@@ -16,11 +16,11 @@ CHAT = PROJECT / "app" / "chat"
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
     {"protocol", "models", "frontend"},
-    {"database", "people"},
+    {"database", "people", "connection"},
     {"rooms", "auth", "origins"},
     {"journal", "hub"},
-    {"conversation"},
-    {"consumers", "announcements", "views", "admin"},
+    {"conversation", "watch"},
+    {"consumers", "announcements", "views", "admin", "lifespan"},
     {"routing", "apps"},
 ]
 

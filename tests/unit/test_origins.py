@@ -9,7 +9,8 @@ def server():
     with override_settings(
         ALLOWED_HOSTS=["chat.example.org", "172.17.0.2"],
         ALLOWED_ORIGINS=["https://school.example", "http://localhost:3000"],
-        ALLOW_LOOPBACK_ORIGINS=False,
+        EMBEDDED=False,
+        HTTPS=True,
     ):
         yield
 
@@ -22,6 +23,8 @@ def server():
         ("http://localhost:3000", "chat.example.org", True),
         ("https://chat.example.org", "chat.example.org", True),
         ("https://chat.example.org", "chat.example.org:443", True),
+        ("http://chat.example.org", "chat.example.org", False),
+        ("http://chat.example.org:443", "chat.example.org", False),
         ("https://chat.example.org:8443", "chat.example.org:8443", True),
         ("https://172.17.0.2", "172.17.0.2", True),
         ("https://chat.example.org:8443", "chat.example.org", False),
@@ -47,3 +50,10 @@ def test_embedded_every_port_of_this_machine_may_connect():
     assert origins.allowed("http://127.0.0.1:5173", "localhost:8000")
     assert origins.allowed("http://[::1]:3000", "localhost:8000")
     assert not origins.allowed("http://localhost.evil.example:3000", "localhost:8000")
+
+
+def test_embedded_every_port_of_the_host_that_was_asked_for_may_connect():
+    with override_settings(ALLOWED_HOSTS=["192.168.1.5"]):
+        assert origins.allowed("http://192.168.1.5:3000", "192.168.1.5:8000")
+        assert not origins.allowed("http://192.168.1.6:3000", "192.168.1.5:8000")
+        assert not origins.allowed("http://rebound.evil:3000", "rebound.evil:8000")

@@ -56,7 +56,7 @@ BAD_FRAMES = [
     ('{"type": "typing", "data": {"room_id": %(room)d, "is_typing": "yes"}}', "invalid_event"),
     ('{"type": "user_status", "data": {"status": "dancing"}}', "invalid_event"),
     ('{"type": "user_status", "data": {}}', "invalid_event"),
-    ('{"type": "auth"}', "invalid_event"),
+    ('{"type": "auth", "data": null}', "invalid_event"),
     ('{"type": "auth", "data": {"user_id": "1"}}', "invalid_event"),
     ('{"type": "leave_room", "data": {"room_id": %(room)d}}', "not_joined"),
 ]

@@ -117,6 +117,23 @@ async def test_auth_with_somebody_elses_id_is_an_error(target, alice, bob, room)
         assert await authenticated_as(b, bob, room)
 
 
+async def test_the_user_beside_the_data_is_the_fallback(target, alice, bob):
+    async with connected(target, bob.token) as b:
+        await b.send("auth", {}, user_id=alice.id)
+        await b.error("identity_mismatch")
+        await b.send("auth", {}, user_id=bob.id)
+        await b.raw('{"type": "auth"}')
+        await b.settle()
+
+
+async def test_after_a_mistake_the_right_token_still_counts(target, alice, bob, room):
+    async with connected(target) as nobody:
+        await nobody.send("auth", {"user_id": alice.id, "token": bob.token})
+        await nobody.error("identity_mismatch")
+        await nobody.send("auth", {"user_id": bob.id, "token": bob.token})
+        assert await authenticated_as(nobody, bob, room)
+
+
 async def test_auth_with_another_persons_token_claims_nothing(target, alice, bob):
     async with connected(target) as nobody:
         await nobody.send("auth", {"user_id": alice.id, "token": bob.token})

@@ -22,7 +22,7 @@ async def test_a_stranger_is_refused_and_unnoticed(target, alice, bob, carol, ro
     ):
         await a.join(room)
         await b.join(room)
-        await c.send(kind, {"room_id": room, **data}, room_id=room)
+        await c.send(kind, {"room_id": room, **data}, room_id=room, user_id=alice.id)
         assert await c.error("invalid_room") == "Invalid room ID"
         # What came of it would have arrived before this.
         await a.say(room, "between us")
@@ -65,3 +65,26 @@ async def test_a_strangers_status_stays_with_her(target, alice, bob, carol, room
         await c.settle()
         await b.send("user_status", {"status": "online"})
         assert (await a.expect("user_status"))["data"]["user_id"] == bob.id
+
+
+DELETE_MEMBERSHIP = """
+from chat.models import Membership
+Membership.objects.filter(room=%d, user=%d)._raw_delete("default")
+"""
+
+
+async def test_who_is_no_longer_a_member_is_put_out_even_when_nobody_told(target, school, alice, bob, second_room):
+    """Whatever takes a membership away without a word: a lost event, another program, SQL."""
+    room = school.room("Forgotten", alice, bob)
+    async with connected(target, alice.token) as a, connected(target, bob.token, process=1) as b:
+        await a.join(room)
+        await b.join(room)
+        await b.join(second_room)
+        target.manage("shell", "--verbosity=0", "--command", DELETE_MEMBERSHIP % (room, bob.id))
+        event = (await b.expect("room_update"))["data"]
+        assert (event["room_id"], event["kind"]) == (room, "participants_removed")
+        assert [person["id"] for person in event["participants"]] == [bob.id]
+        await a.say(room, "without bob")
+        await a.expect("message")
+        await a.say(second_room, "with bob")
+        assert (await b.expect("message"))["data"]["content"] == "with bob"

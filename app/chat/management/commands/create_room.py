@@ -2,7 +2,8 @@
 
 from argparse import ArgumentParser
 
-from django.core.management.base import BaseCommand
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
 
 from chat import rooms
 from chat.management.users import user_named
@@ -18,5 +19,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, name: str, member: list[str], **_options: object) -> None:
-        room = rooms.create_room(name, [user_named(username) for username in member])
+        members = [user_named(username) for username in member]
+        try:
+            room = rooms.create_room(name, members)
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
         self.stdout.write(str(room.pk))

@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from chat import auth, frontend, rooms
 from chat.models import ChatRoom, Role, User
+from chat.origins import LOOPBACK
 
-PASSWORD = "salon-demo"  # noqa: S105 (printed at each start; the server is reached from this machine only)
+PASSWORD = "salon-demo"  # noqa: S105 (no secret: it is printed at each start)
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 (recognised, not bound to)
 TOKEN_LIFETIME = timedelta(days=30)
 
@@ -32,7 +33,7 @@ class Command(BaseCommand):
         endpoints = _endpoints(host, port)
         _answer_to(host, port)
         call_command("migrate", verbosity=0)
-        alice = _seed()
+        welcome = _welcome(_seed(), host)
 
         # Importing the server installs its event loop, which nothing before it may have done.
         from salon.asgi import application
@@ -41,32 +42,27 @@ class Command(BaseCommand):
         server = Server(
             application,
             endpoints=endpoints,
-            verbosity=0,
-            websocket_timeout=-1,
-            websocket_max_message_size=settings.MAX_FRAME_SIZE,
-            websocket_max_frame_size=settings.MAX_FRAME_SIZE,
-            on_ready=lambda: self._welcome(alice),
+            on_ready=lambda: self.stdout.write(welcome),
         )
         server.run()
         if server.abort_start:
             sys.exit(1)
 
-    def _welcome(self, alice: User) -> None:
-        lines = frontend.environment(settings.PUBLIC_URL, auth.create_token(alice, TOKEN_LIFETIME))
-        self.stdout.write(
-            f"""
+
+def _welcome(alice: User, host: str) -> str:
+    lines = "\n".join(frontend.environment(settings.PUBLIC_URL, auth.create_token(alice, TOKEN_LIFETIME)))
+    warning = "" if host in LOOPBACK else "\nWhoever can reach this address can log in with these passwords.\n"
+    return f"""
 Salon is running. Open {settings.PUBLIC_URL}/ and log in:
 
     alice (teacher)   password {PASSWORD}
     bob   (student)   password {PASSWORD}
-
+{warning}
 They share room 1; room 2 is alice's alone. Ctrl-C stops the server; what was said is kept in {settings.DATA_DIR}.
 
 For your frontend's .env.local:
 
-"""
-            + "\n".join(lines)
-        )
+{lines}"""
 
 
 def _endpoints(host: str, port: int) -> list[str]:
@@ -99,11 +95,22 @@ def _answer_to(host: str, port: int) -> None:
         return
     if host in WILDCARDS:
         settings.ALLOWED_HOSTS.append("*")
-        host = "localhost"
+        host = _own_address()
     name = f"[{host}]" if ":" in host else host
     settings.PUBLIC_URL = f"http://{name}:{port}"
     settings.ALLOWED_HOSTS.append(name)
     settings.CSRF_TRUSTED_ORIGINS.append(settings.PUBLIC_URL)
+
+
+def _own_address() -> str:
+    """The address that the network knows this machine by; `localhost` without a network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Chooses a route and sends nothing; the address is one of RFC 5737, which nobody has.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "localhost"
+        return probe.getsockname()[0]
 
 
 def _seed() -> User:

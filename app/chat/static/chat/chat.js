@@ -9,7 +9,7 @@ const TYPING_ENDS_AFTER = 3000; // ms
 
 let socket;
 let current;
-let wasConnected = false;
+let isCaughtUp = false;
 let typingTimer;
 let typingSent = false;
 const typists = new Map();
@@ -28,8 +28,9 @@ function connect() {
     send("auth", { user_id: user.id });
     for (const id of rooms.keys()) send("join_room", { room_id: id });
     send("user_status", { status: "online" });
-    if (wasConnected) catchUp();
-    wasConnected = true;
+    // Answered once the rooms are joined: from then on nothing is missed, and what was missed before can be fetched.
+    isCaughtUp = false;
+    send("ping");
   };
   socket.onmessage = ({ data }) => receive(JSON.parse(data));
   socket.onclose = ({ code }) => {
@@ -42,9 +43,11 @@ function connect() {
   };
 }
 
-// What was said while the connection was away: the page knows it, and what is here already is dropped by its uuid.
+// What was said while this page was not connected; what is here already is dropped by its uuid.
 async function catchUp() {
-  const answer = await fetch("/");
+  isCaughtUp = true;
+  const answer = await fetch("/").catch(() => undefined);
+  if (!answer?.ok) return;
   const start = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("start");
   if (!start) {
     location.reload();
@@ -66,6 +69,9 @@ function receive({ type, data }) {
     case "room_update":
       update(data);
       break;
+    case "pong":
+      if (!isCaughtUp) catchUp();
+      break;
     case "error":
       showError(data.error);
       break;
@@ -75,12 +81,16 @@ function receive({ type, data }) {
 function add(message) {
   const room = rooms.get(message.chat);
   if (!room || room.messages.some(({ uuid }) => uuid === message.uuid)) return;
+  const isNewest = (room.messages.at(-1)?.seq ?? 0) < message.seq;
   room.messages.push(message);
+  room.messages.sort((one, other) => one.seq - other.seq);
   typists.delete(message.sender);
   showTypists();
-  if (room === current) {
+  if (room === current && isNewest) {
     show(message);
     element("messages").lastElementChild.scrollIntoView({ block: "end" });
+  } else if (room === current) {
+    open(room);
   } else {
     button(room.id).classList.add("unread");
   }

@@ -82,6 +82,24 @@ async def test_who_is_removed_hears_no_more(target, admin, school, alice, bob, s
             await b.error("invalid_room")
 
 
+async def test_a_membership_that_is_given_to_somebody_else(target, admin, school, alice, bob, second_room):
+    room = school.room("Handed over", alice)
+    async with connected(target, alice.token) as a, connected(target, bob.token, process=1) as b:
+        await a.join(room)
+        await a.join(second_room)
+        await b.settle()
+        change(admin, f"/admin/chat/chatroom/{room}/change/", {"memberships-0-user": str(bob.id)})
+        event = (await a.expect("room_update"))["data"]
+        assert (event["kind"], event["participants"][0]["id"]) == ("participants_removed", alice.id)
+        event = (await b.expect("room_update"))["data"]
+        assert (event["kind"], event["participants"][0]["id"]) == ("participants_added", bob.id)
+        await b.join(room)
+        await b.say(room, "mine now")
+        await b.expect("message")
+        await b.say(second_room, "for both")
+        assert (await a.expect("message"))["data"]["content"] == "for both"
+
+
 async def test_who_is_added_is_told_and_can_join(target, admin, school, alice, bob):
     room = school.room("Bigger soon", alice)
     async with connected(target, alice.token) as a, connected(target, bob.token, process=1) as b:

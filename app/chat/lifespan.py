@@ -1,0 +1,18 @@
+"""The beginning and the end of a server process (the ASGI lifespan protocol)."""
+
+from collections.abc import Awaitable, Callable
+
+from chat.hub import hub
+from chat.watch import watch
+
+
+async def lifespan(
+    scope: dict, receive: Callable[[], Awaitable[dict]], send: Callable[[dict], Awaitable[None]]
+) -> None:
+    """Nothing to begin: everything starts when it is first needed. At the end, what runs in the background is ended."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await watch.stop()
+    await hub.stop()
+    await send({"type": "lifespan.shutdown.complete"})
