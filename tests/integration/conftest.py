@@ -1,15 +1,13 @@
 """Servers and people for the tests over the wire."""
 
-import json
-import os
-
 import pytest
 from school import School
 from services import PostgreSQL, Redis
 from target import DEMO, Target, salon
 
-# A host that somebody else made (Molecule): {"url", "address", "authority", "manage"}.
-GIVEN = json.loads(os.environ.get("SALON_TARGET", "null"))
+from instance import Instance
+
+HOST = Instance.of_molecule()
 
 
 @pytest.fixture(scope="session")
@@ -34,15 +32,15 @@ def services(tmp_path_factory):
         yield target
 
 
-@pytest.fixture(scope="session", params=["host"] if GIVEN else ["embedded", "services"])
+@pytest.fixture(scope="session", params=["host"] if HOST else ["embedded", "services"])
 def target(request):
     """The running Salon that a contract test talks to; the test runs once for each."""
     if request.param == "host":
         return Target(
-            urls=[GIVEN["url"]],
-            manage_command=GIVEN["manage"],
-            authority=GIVEN["authority"],
-            address=GIVEN["address"],
+            urls=[f"https://{HOST.domain}"],
+            manage_command=["docker", "exec", "--interactive", HOST.name, "salon"],
+            authority=HOST.authority,
+            address=HOST.address,
         )
     return request.getfixturevalue(request.param)
 

@@ -9,7 +9,9 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from target import running, wait_until
+from target import running
+
+from waiting import wait_until
 
 
 def _program(name):
@@ -65,7 +67,7 @@ class Redis(Service):
     def start(self):
         command = [_program("redis-server"), "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
         self._run(command, cwd=self.directory)
-        wait_until(self.socket.exists)
+        wait_until(self.socket.exists, "Redis")
 
 
 class PostgreSQL(Service):
@@ -89,7 +91,7 @@ class PostgreSQL(Service):
         command = [_program("postgres"), "-D", self._data, "-k", self.directory, "-c", "listen_addresses="]
         self._run([*command, "-c", "fsync=off"], **self._options)
         ask = [_program("psql"), "--host", self.directory, "--username", "salon", "--command", "SELECT 1", "postgres"]
-        wait_until(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0)
+        wait_until(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0, "PostgreSQL")
         if new:
             subprocess.run([_program("createdb"), "--host", self.directory, "--username", "salon", "salon"], check=True)
 

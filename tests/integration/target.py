@@ -7,11 +7,12 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from waiting import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEADLINE = 60
@@ -25,7 +26,7 @@ class Target:
     urls: list[str]
     manage_command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
-    authority: str | None = None
+    authority: Path | None = None
     address: str | None = None
     """Where the host of the URLs really is, when no name server knows it."""
     processes: list[subprocess.Popen] = field(default_factory=list)
@@ -89,21 +90,6 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_until(condition, deadline=DEADLINE):
-    """Wait until `condition()` is true; whatever it raises counts as not yet."""
-    end = time.monotonic() + deadline
-    while True:
-        try:
-            if condition():
-                return
-            problem = None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            problem = error
-        if time.monotonic() > end:
-            raise AssertionError(f"not true after {deadline} s: {condition}") from problem
-        time.sleep(0.05)
-
-
 @contextmanager
 def running(command, log, **options):
     """A program that runs during the block; its output goes to the file `log`."""
@@ -147,6 +133,8 @@ def salon(directory, environment, processes=1, command=SERVER):
             )
             target.processes.append(stack.enter_context(server))
         for number, process in enumerate(target.processes):
-            wait_until(lambda n=number, p=process: p.poll() is not None or target.ready(n)[0] == 200)
+            wait_until(
+                lambda n=number, p=process: p.poll() is not None or target.ready(n)[0] == 200, "the server", DEADLINE
+            )
             assert process.poll() is None, (directory / f"server-{ports[number]}.log").read_text()
         yield target

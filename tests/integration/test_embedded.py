@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from client import connected
-from target import DEMO, PROJECT, SERVER, Target, free_port, running, salon, wait_until
+from target import DEMO, PROJECT, SERVER, Target, free_port, running, salon
+
+from waiting import wait_until
 
 APP = PROJECT / "app"
 
@@ -25,7 +27,9 @@ def demo(directory, *arguments, host="localhost"):
     command = [*DEMO, "--port", str(port), *arguments]
     with running(command, log, cwd=APP, env={**os.environ, **environment}) as process:
         target = Target([f"http://{host}:{port}"], [sys.executable, str(APP / "manage.py")], environment)
-        wait_until(lambda: "NEXT_PUBLIC_API_BASE_URL" in log.read_text() or process.poll() is not None)
+        wait_until(
+            lambda: "NEXT_PUBLIC_API_BASE_URL" in log.read_text() or process.poll() is not None, "the server", 60
+        )
         yield target, process, log.read_text()
 
 

@@ -4,7 +4,9 @@ import pytest
 from client import connected
 from school import School
 from services import PostgreSQL, Redis
-from target import salon, wait_until
+from target import salon
+
+from waiting import wait_until
 
 
 def test_healthy(target):
@@ -41,7 +43,7 @@ async def test_redis_away_and_back(stack):
         assert (await here.expect("message"))["data"]["content"] == "without Redis"
         redis.start()
         for process in range(2):
-            wait_until(lambda process=process: target.ready(process)[0] == 200)
+            wait_until(lambda process=process: target.ready(process)[0] == 200, "Redis back")
         await here.say(room, "with Redis again")
         for client in (here, there):
             assert (await client.expect("message"))["data"]["content"] == "with Redis again"
@@ -63,7 +65,7 @@ async def test_redis_hangs(stack):
         finally:
             redis.resume()
         for process in range(2):
-            wait_until(lambda process=process: target.ready(process)[0] == 200)
+            wait_until(lambda process=process: target.ready(process)[0] == 200, "Redis back")
         await here.say(room, "and goes on")
         assert (await here.expect("message"))["data"]["content"] == "and goes on"
 
@@ -86,6 +88,6 @@ async def test_the_database_away_and_back(stack):
             await late.error("unavailable")
             assert await late.closed() == 4503
         postgresql.start()
-        wait_until(lambda: target.ready()[0] == 200)
+        wait_until(lambda: target.ready()[0] == 200, "PostgreSQL back")
         await client.say(room, "and back")
         assert (await client.expect("message"))["data"]["content"] == "and back"

@@ -1,0 +1,46 @@
+"""What the roles say they write on a host: the one list that tests compare with templates/ and with the host."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATES = ROOT / "templates"
+
+
+@dataclass(frozen=True)
+class Managed:
+    role: str
+    path: str
+    owner: str
+    group: str
+    mode: int
+
+
+def _declared(kind: str) -> Iterator[Managed]:
+    for file in sorted(ROOT.glob("roles/*/vars/main.yml")):
+        role = file.parents[1].name
+        for name, entries in yaml.safe_load(file.read_text()).items():
+            if not (name.startswith(f"{role}_") and name.endswith(f"_{kind}")):
+                continue
+            for entry in entries:
+                yield Managed(role, f"/{entry['path']}", entry["owner"], entry["group"], int(entry["mode"], 8))
+
+
+def files() -> list[Managed]:
+    return list(_declared("files"))
+
+
+def directories() -> list[Managed]:
+    return list(_declared("directories"))
+
+
+def templates() -> list[str]:
+    """The paths on a host that templates/ mirrors."""
+    return [
+        f"/{path.relative_to(TEMPLATES).as_posix().removesuffix('.j2')}"
+        for path in sorted(TEMPLATES.rglob("*"))
+        if path.is_file()
+    ]

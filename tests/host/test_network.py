@@ -1,0 +1,206 @@
+"""The host from outside: what listens, redirect, TLS, static files, the upgrade."""
+
+import json
+import re
+import socket
+import ssl
+
+import pytest
+from cryptography import x509
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+
+def test_only_nginx_listens(host):
+    lines = host.check_output("ss -Hlntp").splitlines()
+    assert {line.split()[3].rpartition(":")[2] for line in lines} == {"80", "443"}
+    assert all('"nginx"' in line for line in lines)
+    assert host.check_output("ss -Hlnup") == ""
+
+
+def test_servers_behind_have_unix_sockets(host, processes):
+    listening = host.check_output("ss -Hlx")
+    for path in (
+        "/run/redis/redis-server.sock",
+        "/run/postgresql/.s.PGSQL.5432",
+        *(f"/run/salon/daphne-{number}.sock" for number in processes),
+    ):
+        assert f" {path} " in listening
+
+
+@pytest.mark.parametrize(("user", "allowed"), [("www-data", True), ("nobody", False), ("redis", False)])
+def test_only_nginx_reaches_the_application(host, user, allowed):
+    code = "import socket; socket.socket(socket.AF_UNIX).connect('/run/salon/daphne-1.sock')"
+    done = host.run(
+        f'setpriv --reuid {user} --regid {user if user != "nobody" else "nogroup"} --clear-groups python3 -c "{code}"'
+    )
+    assert (done.rc == 0) == allowed, done.stderr
+
+
+def test_redis_and_postgresql_let_in_the_application_only(host):
+    as_user = "setpriv --reuid {0} --regid {1} --init-groups"
+    ping = "redis-cli -s /run/redis/redis-server.sock ping"
+    assert host.check_output(f"{as_user.format('salon', 'salon')} {ping}") == "PONG"
+    assert host.run(f"{as_user.format('www-data', 'www-data')} {ping}").stdout.strip() != "PONG"
+    query = "psql -h /run/postgresql salon -Atc 'select current_user'"
+    assert host.check_output(f"{as_user.format('salon', 'salon')} {query}") == "salon"
+    assert host.run(f"{as_user.format('www-data', 'www-data')} {query}").rc != 0
+    assert host.run(f"{as_user.format('www-data', 'www-data')} psql -h /run/postgresql -U salon salon -c ''").rc != 0
+
+
+def test_database_speaks_unicode(host):
+    shown = host.check_output(
+        "setpriv --reuid salon --regid salon --init-groups psql -h /run/postgresql salon -Atc 'show server_encoding'"
+    )
+    assert shown == "UTF8"
+
+
+@pytest.mark.parametrize("named", ["domain", "address"])
+def test_http_redirects_to_https(fetch, request, named):
+    name = request.getfixturevalue(named)
+    answer = fetch("/somewhere?a=b", name=name, tls=False)
+    assert answer.status in (301, 308)
+    assert answer.headers["Location"] == f"https://{name}/somewhere?a=b"
+
+
+def test_http_does_not_redirect_to_strangers(fetch, domain):
+    assert fetch("/", name="stranger.example", tls=False).headers["Location"] == f"https://{domain}/"
+
+
+@pytest.mark.parametrize("named", ["domain", "address"])
+def test_certificate_is_for_every_name(fetch, request, named):
+    answer = fetch("/healthz", name=request.getfixturevalue(named))
+    assert answer.status == 200
+
+
+def test_readiness(fetch):
+    answer = fetch("/readyz")
+    assert answer.status == 200, answer.body
+    assert set(json.loads(answer.body).values()) == {"ok"}
+
+
+def leaf(address, domain, trust):
+    with (
+        socket.create_connection((address, 443), timeout=10) as plain,
+        trust.wrap_socket(plain, server_hostname=domain) as secured,
+    ):
+        return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True))
+
+
+def test_certificate_lasts_as_long_as_browsers_accept(address, domain, trust):
+    certificate = leaf(address, domain, trust)
+    days = (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days
+    assert 90 <= days <= 397
+
+
+def test_certificate_is_no_authority(address, domain, trust, authority):
+    assert not leaf(address, domain, trust).extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    made_by = x509.load_pem_x509_certificate(authority.read_bytes())
+    assert made_by.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"),
+    [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, True)],
+)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_tls_versions(address, domain, authority, version, accepted):
+    context = ssl.create_default_context(cafile=str(authority))
+    # Else this end would refuse the old version before the host can.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    with socket.create_connection((address, 443), timeout=10) as plain:
+        if accepted:
+            context.wrap_socket(plain, server_hostname=domain).close()
+        else:
+            with pytest.raises(ssl.SSLError, match=r"(?i)version|alert"):
+                context.wrap_socket(plain, server_hostname=domain)
+
+
+def test_http2_is_offered(address, domain, authority):
+    context = ssl.create_default_context(cafile=str(authority))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection((address, 443), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=domain) as secured,
+    ):
+        assert secured.selected_alpn_protocol() == "h2"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/static/admin/css/base.css", "/static/nothing", "/nothing"])
+def test_headers(fetch, path):
+    headers = fetch(path).headers
+    assert int(re.fullmatch(r"max-age=(\d+)", headers["Strict-Transport-Security"])[1]) >= 31536000
+    assert headers.get_all("X-Content-Type-Options") == ["nosniff"]
+    assert headers["Server"] == "nginx"
+
+
+def test_static_files_come_from_nginx(fetch):
+    answer = fetch("/static/admin/css/base.css")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/css")
+    # Only nginx gives one.
+    assert answer.headers["ETag"]
+
+
+def test_strange_host_names_are_refused(fetch):
+    assert fetch("/healthz", headers={"Host": "stranger.example"}).status == 400
+
+
+def test_visitors_are_known_by_their_own_address(host, fetch):
+    fetch("/healthz", headers={"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Host": "stranger.example"})
+    assert "192.0.2.1" not in host.check_output("tail -n 1 /var/log/nginx/access.log")
+
+
+def dial(address, domain, trust, query, origin=None):
+    return connect(
+        f"wss://{domain}/ws/chat/{query}",
+        sock=socket.create_connection((address, 443), timeout=10),
+        ssl=trust,
+        server_hostname=domain,
+        origin=origin,
+        proxy=None,
+    )
+
+
+def test_websocket_upgrade(address, domain, trust, token):
+    with dial(address, domain, trust, f"?token={token}", "https://frontend.test") as client:
+        client.send(json.dumps({"type": "ping", "data": {}, "timestamp": "2024-01-15T10:00:00Z"}))
+        answer = json.loads(client.recv(timeout=10))
+        while answer["type"] != "pong":
+            answer = json.loads(client.recv(timeout=10))
+
+
+def test_websocket_of_a_foreign_origin_is_refused(address, domain, trust, token):
+    with pytest.raises(InvalidStatus) as refusal:
+        dial(address, domain, trust, f"?token={token}", "https://stranger.example")
+    assert refusal.value.response.status_code == 403
+
+
+SOCKET_OF_NOBODY = """
+import os, socket
+path = "/run/salon/daphne-1.sock"
+socket.socket(socket.AF_UNIX).bind(path)
+os.chmod(path, 0o666)
+"""
+
+
+def test_logs_hold_no_token(host, address, domain, trust, token, processes, wait_ready):
+    """Neither when all is well nor while the application is away, which is when nginx writes whole request lines."""
+    units = " ".join(f"daphne@{number}.{kind}" for number in processes for kind in ("socket", "service"))
+    with dial(address, domain, trust, f"?token={token}"):
+        pass
+    host.run_expect([0], f"systemctl stop {units}")
+    try:
+        # nginx has a level of its own for each: nobody listens, nothing is there.
+        for make in (f"python3 -c '{SOCKET_OF_NOBODY}'", "true"):
+            host.run_expect([0], f"rm -f /run/salon/daphne-1.sock && {make}")
+            with pytest.raises(InvalidStatus) as refusal:
+                dial(address, domain, trust, f"?token={token}")
+            assert refusal.value.response.status_code == 502
+    finally:
+        host.run_expect([0], f"rm -f /run/salon/daphne-1.sock && systemctl start {units}")
+    wait_ready()
+    assert "GET /ws/chat/ " in host.check_output("cat /var/log/nginx/access.log")
+    assert host.run(f"grep --recursive --files-with-matches --text -e {token} -e token= /var/log/nginx").stdout == ""
+    assert host.check_output(f"journalctl --no-pager --output cat --grep {token} --quiet || true") == ""

@@ -1,0 +1,106 @@
+"""The playbook again: looking only, with fewer processes, after an interruption, when the certificate ends."""
+
+import pytest
+
+from waiting import wait_until
+
+
+def unit_state(host, unit):
+    shown = host.check_output(f"systemctl show --property ActiveState,UnitFileState {unit}")
+    return dict(line.split("=") for line in shown.splitlines())
+
+
+@pytest.fixture(scope="module")
+def checked(playbook):
+    """What a look at the finished host says, and how much it would change."""
+    return playbook("--check", "--diff")
+
+
+def test_check_of_a_finished_host_changes_nothing(checked):
+    said, changed = checked
+    assert changed == 0, said
+
+
+@pytest.mark.parametrize("role", ["common", "redis", "postgresql", "certificate", "nginx", "daphne"])
+def test_every_role_has_a_tag_that_works_alone(playbook, role):
+    said, changed = playbook("--check", "--tags", role)
+    assert changed == 0, said
+    assert f"TASK [{role} : " in said
+
+
+def test_frontend_lines_close_the_run(checked, domain):
+    said, _ = checked
+    for line in (
+        f"NEXT_PUBLIC_WS_HOST={domain}",
+        "NEXT_PUBLIC_WS_PROTOCOL=wss",
+        "NEXT_PUBLIC_API_TOKEN=",
+        f"NEXT_PUBLIC_API_BASE_URL=https://{domain}",
+    ):
+        assert line in said.split()
+
+
+def sentence(said):
+    """Without the line breaks that Ansible puts into what it shows."""
+    return " ".join(said.split())
+
+
+def test_a_taken_port_is_refused(host, playbook, instance):
+    host.run_expect([0], "systemctl stop nginx.service")
+    host.run_expect([0], "systemd-run --unit squatter python3 -m http.server 80")
+    try:
+        wait_until(lambda: host.socket("tcp://0.0.0.0:80").is_listening, "the squatter")
+        said, changed = playbook(succeeds=False)
+    finally:
+        host.run_expect([0], "systemctl stop squatter.service")
+        host.run_expect([0], "systemctl start nginx.service")
+    assert f"{instance}: port 80 is taken by python3; stop that, or set nginx_http_port to another port." in sentence(
+        said
+    )
+    assert changed == 0
+
+
+def test_another_system_is_refused(playbook, instance):
+    said, changed = playbook("--extra-vars", '{"preflight_debian_releases": ["11"]}', succeeds=False)
+    assert f"{instance}: it runs Debian 1" in sentence(said)
+    assert "Salon needs Debian 11." in sentence(said)
+    assert changed == 0
+
+
+def test_fewer_processes_and_an_interrupted_release(host, playbook, processes, fetch, wait_ready):
+    many = max(processes)
+    playbook("--tags", "daphne,nginx", "--extra-vars", "daphne_processes=1")
+    for kind in ("socket", "service"):
+        for number in range(2, many + 1):
+            assert unit_state(host, f"daphne@{number}.{kind}") == {
+                "ActiveState": "inactive",
+                "UnitFileState": "disabled",
+            }
+        assert unit_state(host, f"daphne@1.{kind}") == {"ActiveState": "active", "UnitFileState": "enabled"}
+    assert "daphne-2.sock" not in host.file("/etc/nginx/conf.d/salon.conf").content_string
+    assert fetch("/readyz").status == 200
+
+    # As a run leaves it that was interrupted while it installed libraries.
+    host.run_expect([0], "rm /opt/salon/current/.complete /opt/salon/current/venv/bin/daphne")
+    _, changed = playbook("--tags", "daphne,nginx")
+    assert changed
+    assert host.file("/opt/salon/current/.complete").exists
+    assert host.file("/opt/salon/current/venv/bin/daphne").exists
+    for number in processes:
+        for kind in ("socket", "service"):
+            assert unit_state(host, f"daphne@{number}.{kind}") == {"ActiveState": "active", "UnitFileState": "enabled"}
+    wait_ready()
+
+
+def test_certificate_is_renewed_in_time(host, playbook, fetch, authority):
+    def serial():
+        return host.check_output(
+            "openssl s_client -connect localhost:443 </dev/null 2>/dev/null | openssl x509 -noout -serial"
+        )
+
+    trusted = authority.read_bytes()
+    before = serial()
+    _, changed = playbook("--tags", "certificate", "--extra-vars", "certificate_renew_days=398")
+    assert changed
+    assert serial() != before
+    assert authority.read_bytes() == trusted
+    assert fetch("/healthz").status == 200

@@ -1,0 +1,514 @@
+"""The Ansible bundle without a host: its shape, its inventories, its checks, its templates, its releases."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+SERVING_ROLES = [role for role in ROLES if role.name != "preflight"]
+
+
+def load(name, path):
+    """A Python file that no package holds."""
+    specification = importlib.util.spec_from_file_location(name, ROOT / path)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+managed = load("managed", "tests/host/managed.py")
+build_release = load("build_release", "roles/daphne/files/build_release.py")
+salon_inventory = load("salon_inventory", "roles/preflight/filter_plugins/salon_inventory.py")
+
+
+GOOD_HOSTS = """
+    all:
+      hosts:
+        chat:
+          ansible_host: 192.0.2.7
+      children:
+        proxy: {hosts: {chat: }}
+        app: {hosts: {chat: }}
+        redis: {hosts: {chat: }}
+        database: {hosts: {chat: }}
+"""
+GOOD_VARIABLES = {
+    "salon_domain": "chat.example.org",
+    "salon_alt_names": [],
+    "salon_frontend_origins": ["https://school.example.org"],
+    "certificate_mode": "selfsigned",
+}
+GOOD_GROUPS = {"all": ["chat"], "proxy": ["chat"], "app": ["chat"], "redis": ["chat"], "database": ["chat"]}
+
+
+FACTS = {
+    "distribution_major_version": "13",
+    "processor_vcpus": 3,
+    "memtotal_mb": 8000,
+    "all_ipv6_addresses": [],
+}
+
+
+def read(path):
+    return yaml.safe_load(path.read_text())
+
+
+def by_name(role):
+    return role.name
+
+
+class TestShape:
+    def test_every_template_belongs_to_exactly_one_role(self):
+        assert sorted(file.path for file in managed.files()) == sorted(managed.templates())
+
+    @pytest.mark.parametrize("role", ROLES, ids=by_name)
+    def test_every_default_is_described_and_the_other_way_round(self, role):
+        described = {}
+        for entry_point in read(role / "meta/argument_specs.yml")["argument_specs"].values():
+            described.update(entry_point["options"])
+        own = {name: option for name, option in described.items() if not name.startswith("salon_")}
+        assert set(own) == set(read(role / "defaults/main.yml"))
+        for option in described.values():
+            assert option["type"]
+            assert option["description"].endswith(".") or option["description"].endswith("[].")
+
+    @pytest.mark.parametrize("role", ROLES, ids=by_name)
+    def test_a_sentence_stands_above_each_default(self, role):
+        lines = (role / "defaults/main.yml").read_text().splitlines()
+        for number, line in enumerate(lines):
+            if re.match(r"\w+:", line):
+                assert re.match(r"# .+\.$", lines[number - 1]), line
+
+    @pytest.mark.parametrize("role", ROLES, ids=by_name)
+    def test_every_variable_carries_its_roles_name(self, role):
+        for file in ("defaults/main.yml", "vars/main.yml"):
+            if (role / file).exists():
+                for name in read(role / file):
+                    assert name.startswith(f"{role.name}_")
+
+    @pytest.mark.parametrize("role", ROLES, ids=by_name)
+    def test_main_only_includes(self, role):
+        for task in read(role / "tasks/main.yml"):
+            assert {"ansible.builtin.import_tasks", "ansible.builtin.meta"} & set(task)
+
+    @pytest.mark.parametrize("role", ROLES, ids=by_name)
+    def test_no_role_knows_a_group(self, role):
+        for path in role.rglob("*.yml"):
+            assert not re.search(r"\bgroups\[|\bgroup_names\b|\bgroups\.", path.read_text()), path
+
+    def test_shared_variables_are_described(self):
+        shared = read(ROOT / "roles/preflight/meta/argument_specs.yml")["argument_specs"]["inventory"]["options"]
+        for role in ROLES:
+            for path in [*role.rglob("*.yml"), *(ROOT / "templates").rglob("*.j2")]:
+                for name in re.findall(r"\bsalon_(?:domain|alt|frontend)\w*", path.read_text()):
+                    assert name in shared, path
+
+    def test_site_runs_every_role_under_its_own_tag(self):
+        plays = read(ROOT / "playbooks/site.yml")
+        tags = {role["role"]: role.get("tags") for play in plays for role in play.get("roles", [])}
+        for role in SERVING_ROLES:
+            assert tags[role.name] == [role.name]
+
+    def test_two_roles_agree_on_what_both_need(self):
+        nginx, daphne = (read(ROOT / f"roles/{name}/defaults/main.yml") for name in ("nginx", "daphne"))
+        assert f"default({nginx['nginx_https_port']})" in daphne["daphne_public_port"]
+        own = daphne["daphne_processes"].strip("{ }")
+        assert f"default({own})" in nginx["nginx_upstream_processes"]
+
+    def test_linter_is_not_told_to_look_away(self):
+        assert not {"skip_list", "warn_list", "mock_modules"} & set(read(ROOT / ".ansible-lint"))
+        for directory in ("roles", "playbooks", "inventories", "molecule"):
+            for path in (ROOT / directory).rglob("*.yml"):
+                assert "noqa" not in path.read_text(), path
+
+
+class TestInventory:
+    """What `site.yml` says about an inventory before it asks any host."""
+
+    @pytest.fixture
+    def mistakes(self, tmp_path):
+        """The mistakes of a good inventory with some variables set, or left out (None), or given by --extra-vars."""
+
+        def mistakes(extra=(), groups=GOOD_GROUPS, hosts=GOOD_HOSTS, text=None, **variables):
+            wanted = {name: value for name, value in (GOOD_VARIABLES | variables).items() if value is not None}
+            (tmp_path / "group_vars").mkdir(exist_ok=True)
+            (tmp_path / "hosts.yml").write_text(hosts)
+            (tmp_path / "group_vars/all.yml").write_text(text or yaml.safe_dump(wanted, sort_keys=False))
+            visible = {"chat": {"ansible_host": "192.0.2.7", **wanted, **dict(extra)}}
+            return salon_inventory.find_mistakes(
+                [tmp_path], visible, groups, ROOT / "roles", dict(extra), bases=[tmp_path]
+            )
+
+        return mistakes
+
+    def test_a_good_one_has_none(self, mistakes):
+        assert mistakes() == []
+
+    def test_a_placeholder(self, mistakes):
+        assert mistakes(salon_domain="CHANGE-ME.example.org") == [
+            "group_vars/all.yml:1: salon_domain is still a placeholder (CHANGE-ME.example.org);"
+            " write the name that your users will type."
+        ]
+
+    def test_a_placeholder_inside_a_list(self, mistakes):
+        [sentence] = mistakes(salon_frontend_origins=["https://a.example", "https://CHANGE-ME.example"])
+        assert sentence.startswith("group_vars/all.yml:5: salon_frontend_origins is still a placeholder")
+
+    def test_a_placeholder_of_a_host(self, mistakes):
+        found = mistakes(hosts=GOOD_HOSTS.replace("192.0.2.7", "CHANGE-ME").replace("chat:\n", "CHANGE-ME:\n"))
+        assert [sentence.partition(";")[0] for sentence in found] == [
+            "hosts.yml:4: a host is still called CHANGE-ME",
+            "hosts.yml:5: ansible_host is still a placeholder (CHANGE-ME)",
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("nginx_prot", "nginx_http_port"),
+            ("nginx_htps_port", "nginx_https_port"),
+            ("salon_domian", "salon_domain"),
+            ("slon_domain", "salon_domain"),
+            ("certificate_mod", "certificate_mode"),
+            ("dapne_processes", "daphne_processes"),
+            ("redis_max_memory", "redis_maxmemory"),
+            # Known inside the role, where an inventory cannot reach.
+            ("nginx_port_suffix", "nginx_http_port"),
+        ],
+    )
+    def test_a_misspelt_variable(self, mistakes, name, meant):
+        assert mistakes(**{name: "1"}) == [
+            f"group_vars/all.yml:6: {name} is not a variable of Salon; did you mean {meant}?"
+        ]
+
+    def test_a_misspelt_variable_on_the_command_line(self, mistakes):
+        assert mistakes(extra={"nginx_prot": "8080"}.items()) == [
+            "the command line: nginx_prot is not a variable of Salon; did you mean nginx_http_port?"
+        ]
+
+    @pytest.mark.parametrize("name", ["ansible_port", "school_name", "domain", "backup_window"])
+    def test_variables_of_others_are_theirs(self, mistakes, name):
+        assert mistakes(**{name: "1"}) == []
+
+    @pytest.mark.parametrize("name", ["salon_domain", "salon_frontend_origins", "salon_alt_names"])
+    def test_a_missing_variable(self, mistakes, name):
+        [sentence] = mistakes(**{name: None})
+        assert sentence.startswith(f"group_vars/all.yml: {name} is missing; write ")
+
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            ("nginx_http_port", "web", "is a whole number"),
+            ("nginx_ipv6", "perhaps", "is true or false"),
+            ("salon_alt_names", "a,b", "is a list"),
+            ("certificate_mode", "acme", "is one of: selfsigned"),
+            ("salon_domain", "https://chat.example.org", "is a bare name"),
+            ("salon_domain", "chat.example.org/x", "is a bare name"),
+            ("salon_domain", "chat.example.org'", "is a bare name"),
+            ("salon_frontend_origins", ["school.example.org"], "holds origins like"),
+            ("salon_frontend_origins", ["https://school.example.org/"], "holds origins like"),
+            ("salon_alt_names", ["a b"], "holds bare names"),
+            ("daphne_token_key", "short", "has at least 50"),
+        ],
+    )
+    def test_a_wrong_value(self, mistakes, name, value, said):
+        [sentence] = mistakes(**{name: value})
+        assert re.match(rf"group_vars/all.yml:\d+: {name} {said}", sentence)
+        assert sentence.endswith(".")
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("salon_domain", "192.0.2.7"),
+            ("salon_alt_names", ["192.0.2.7", "2001:db8::7", "www.example.org"]),
+            ("salon_frontend_origins", ["http://localhost:3000", "https://[2001:db8::7]:8443"]),
+            ("nginx_https_port", "8443"),
+            ("nginx_ipv6", "no"),
+        ],
+    )
+    def test_a_right_value(self, mistakes, name, value):
+        assert mistakes(**{name: value}) == []
+
+    def test_secrets_are_not_shown(self, mistakes):
+        given = {"daphne_token_key": "my little secret"}
+        [sentence] = mistakes(**given)
+        assert "little" not in sentence
+
+    def test_all_mistakes_at_once_in_the_order_of_lines(self, mistakes):
+        found = mistakes(salon_domain="CHANGE-ME", nginx_prot=1, certificate_mode="acme")
+        assert [sentence.split()[:2] for sentence in found] == [
+            ["group_vars/all.yml:1:", "salon_domain"],
+            ["group_vars/all.yml:5:", "certificate_mode"],
+            ["group_vars/all.yml:6:", "nginx_prot"],
+        ]
+
+    def test_groups_on_several_hosts(self, mistakes):
+        [sentence] = mistakes(groups=GOOD_GROUPS | {"redis": ["other"]})
+        assert sentence.startswith("hosts.yml: the groups proxy, app, redis, database name several hosts (chat, other)")
+
+    def test_an_empty_group(self, mistakes):
+        [sentence] = mistakes(groups=GOOD_GROUPS | {"redis": []})
+        assert sentence.startswith("hosts.yml: the group redis has no host")
+
+    def test_a_vault_is_not_read_as_text(self, mistakes):
+        [sentence] = mistakes(text="$ANSIBLE_VAULT;1.1;AES256\n616263\n", nginx_prot=1)
+        assert sentence.endswith("nginx_prot is not a variable of Salon; did you mean nginx_http_port?")
+
+    @pytest.mark.parametrize("name", ["prod", "staging"])
+    def test_the_committed_ones_want_nothing_but_their_placeholders(self, name):
+        done = subprocess.run(
+            ["ansible-playbook", "playbooks/site.yml", "--inventory", f"inventories/{name}"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            check=False,
+        )
+        assert done.returncode != 0
+        lines = done.stdout.partition("msg: |-\n")[2].partition("\n\n")[0].splitlines()
+        assert {line.split()[1] for line in lines} == {
+            "ansible_host",
+            "ansible_user",
+            "salon_domain",
+            "salon_frontend_origins",
+        }
+        for line in lines:
+            assert re.match(
+                rf" +inventories/{name}/[\w./]+\.yml:\d+: \w+ is still a placeholder \(.*\); write .*\.$", line
+            )
+        assert "changed=0" in done.stdout
+        # One play, and no host was asked for its facts.
+        assert done.stdout.count("PLAY [") == 1
+        assert "Ask the host" not in done.stdout
+
+    def test_filled_in_they_are_good(self):
+        for name in ("prod", "staging"):
+            source = ROOT / "inventories" / name
+            variables = yaml.safe_load((source / "group_vars/all.yml").read_text().replace("CHANGE-ME", "chat"))
+            found = salon_inventory.find_mistakes(
+                [source], {"chat": variables}, GOOD_GROUPS, ROOT / "roles", {}, [source]
+            )
+            assert all("placeholder" in sentence for sentence in found)
+
+
+class TestTemplates:
+    """Through Ansible's own templar, without a host."""
+
+    def render(self, path, release="13", **given):
+        loader = DataLoader()
+        variables = {
+            "ansible_facts": FACTS | {"distribution_major_version": release},
+            "ansible_managed": "Ansible managed",
+            "salon_domain": "chat.example.org",
+            "salon_alt_names": ["192.0.2.7"],
+            "salon_frontend_origins": ["https://a.example", "https://b.example"],
+            "daphne_secret_key": "s" * 64,
+            "daphne_token_key": "t" * 64,
+        }
+        for role in SERVING_ROLES:
+            for file in ("defaults/main.yml", "vars/main.yml"):
+                if (role / file).exists():
+                    loaded = loader.load_from_file(str(role / file), trusted_as_template=True)
+                    variables = loaded | variables
+        template = (ROOT / "templates" / f"{path}.j2").read_text()
+        return Templar(loader, variables=variables | given).template(trust_as_template(template))
+
+    @pytest.mark.parametrize("file", managed.templates())
+    def test_all_render(self, file):
+        rendered = self.render(file.lstrip("/"))
+        assert "{{" not in rendered
+        assert "{%" not in rendered
+
+    def test_http2_on_either_nginx(self):
+        site = "etc/nginx/conf.d/salon.conf"
+        assert "http2 on;" in self.render(site, "13")
+        assert "listen 443 ssl default_server;" in self.render(site, "13")
+        assert "http2 on;" not in self.render(site, "12")
+        assert "listen 443 ssl http2 default_server;" in self.render(site, "12")
+        assert "MLKEM" not in self.render(site, "12")
+
+    def test_another_port_stands_in_every_address(self):
+        site = self.render("etc/nginx/conf.d/salon.conf", nginx_https_port=8443)
+        assert "return 308 https://$host:8443$request_uri;" in site
+        assert "return 308 https://chat.example.org:8443$request_uri;" in site
+        assert "SALON_PUBLIC_URL='https://chat.example.org:8443'" in self.render(
+            "etc/salon/salon.env", nginx_https_port=8443
+        )
+        assert "SALON_PUBLIC_URL='https://chat.example.org'\n" in self.render("etc/salon/salon.env")
+
+    def test_one_upstream_for_each_process(self):
+        assert self.render("etc/nginx/conf.d/salon.conf").count("server unix:") == 3
+        assert self.render("etc/nginx/conf.d/salon.conf", daphne_processes=5).count("server unix:") == 5
+
+    def test_settings_read_alike_by_systemd_and_the_shell(self):
+        for line in self.render("etc/salon/salon.env").splitlines():
+            assert re.fullmatch(r"#.*|[A-Z_]+='[^'\\$`]*'", line), line
+
+    def test_no_template_logs_the_query_string(self):
+        for name in ("etc/nginx/nginx.conf", "etc/nginx/conf.d/salon.conf"):
+            assert not re.search(r"log_format[^;]*(\$request\b|\$args|\$request_uri)", self.render(name))
+
+
+class TestRelease:
+    LOCK = (
+        "# made by a tool\n"
+        "alpha==1.0 \\\n    --hash=sha256:aa \\\n    --hash=sha256:ab\n    # via salon\n"
+        "old==1.0 ; python_full_version < '3.11.3' \\\n    --hash=sha256:bb\n"
+        "new==1.0 ; python_version >= '3.13' \\\n    --hash=sha256:cc\n"
+        "windows==1.0 ; sys_platform == 'win32' \\\n    --hash=sha256:dd\n"
+        "pypy==1.0 ; platform_python_implementation != 'CPython' \\\n    --hash=sha256:ee\n"
+    )
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        source = tmp_path / "app"
+        (source / "chat").mkdir(parents=True)
+        (source / "manage.py").write_text("print()\n")
+        (source / "chat/models.py").write_text("x = 1\n")
+        (source / "requirements.txt").write_text(self.LOCK)
+        return source
+
+    @pytest.fixture
+    def built(self, source, tmp_path, monkeypatch):
+        """Builds with wheels from nowhere."""
+        fetched = []
+
+        def fetch_wheels(requirements, python, machine, cache):
+            wheels = cache / f"{python}-{machine}"
+            wheels.mkdir(parents=True, exist_ok=True)
+            (wheels / "alpha-1.0-py3-none-any.whl").write_bytes(b"wheel")
+            fetched.append((python, machine, requirements))
+            return wheels
+
+        monkeypatch.setattr(build_release, "fetch_wheels", fetch_wheels)
+
+        def built(output="build", python="3.13"):
+            return build_release.build(source, tmp_path / output, python, "x86_64")
+
+        built.fetched = fetched
+        return built
+
+    @pytest.mark.parametrize(("python", "names"), [("3.11", ["alpha", "old"]), ("3.13", ["alpha", "new"])])
+    def test_requirements_are_those_of_the_host(self, python, names):
+        lines = build_release.requirements_for(self.LOCK, python, "x86_64")
+        assert re.findall(r"^(\w+)==1.0", lines, re.MULTILINE) == names
+        assert "--hash=sha256:aa \\\n    --hash=sha256:ab" in lines
+        assert ";" not in lines
+
+    @pytest.mark.parametrize("line", ["alpha==1.0", "alpha>=1.0 --hash=sha256:aa", "alpha"])
+    def test_what_is_not_pinned_is_refused(self, line):
+        with pytest.raises(build_release.BuildError, match="is not pinned with its hashes"):
+            build_release.requirements_for(line, "3.13", "x86_64")
+
+    def test_the_real_requirements_are_all_pinned(self):
+        for python in ("3.11", "3.13"):
+            assert "django==" in build_release.requirements_for(
+                (ROOT / "app/requirements.txt").read_text(), python, "x86_64"
+            )
+
+    def test_the_same_content_is_built_once(self, built):
+        first, second = built(), built()
+        assert first["built"]
+        assert second == first | {"built": False}
+        assert len(built.fetched) == 1
+
+    def test_the_same_content_gives_the_same_bytes(self, built, source):
+        first = Path(built("one")["archive"]).read_bytes()
+        os.utime(source / "manage.py", (1, 1))
+        assert Path(built("two")["archive"]).read_bytes() == first
+
+    def test_each_python_has_its_own(self, built):
+        one, other = built(python="3.11"), built(python="3.13")
+        assert one["id"] == other["id"]
+        assert one["archive"] != other["archive"]
+
+    @pytest.mark.parametrize("path", ["chat/__pycache__/models.cpython-313.pyc", ".models.py.swp", "chat/models.py~"])
+    def test_what_is_left_lying_about_does_not_count(self, built, source, path):
+        before = built()["id"]
+        (source / path).parent.mkdir(exist_ok=True)
+        (source / path).write_text("noise")
+        assert built()["id"] == before
+
+    def test_content_name_and_mode_count(self, source):
+        seen = {build_release.release_id(source)}
+        (source / "chat/models.py").write_text("x = 2\n")
+        seen.add(build_release.release_id(source))
+        (source / "chat/models.py").rename(source / "chat/people.py")
+        seen.add(build_release.release_id(source))
+        (source / "manage.py").chmod(0o755)
+        seen.add(build_release.release_id(source))
+        assert len(seen) == 4
+
+    def test_archive_holds_code_requirements_and_wheels(self, built):
+        with tarfile.open(built()["archive"]) as archive:
+            assert archive.getnames() == [
+                "app/chat/models.py",
+                "app/manage.py",
+                "app/requirements.txt",
+                "requirements.txt",
+                "wheels/alpha-1.0-py3-none-any.whl",
+            ]
+
+    def test_an_interrupted_build_leaves_nothing_that_looks_finished(self, built, tmp_path, monkeypatch):
+        def members(*_):
+            yield "app/manage.py", 0o644, b""
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(build_release, "members", members)
+        with pytest.raises(KeyboardInterrupt):
+            built()
+        assert [path for path in (tmp_path / "build").rglob("*") if path.is_file() and path.suffix != ".whl"] == []
+
+    def test_a_symbolic_link_is_refused(self, source):
+        (source / "link.py").symlink_to("manage.py")
+        with pytest.raises(build_release.BuildError, match="symbolic link"):
+            build_release.release_id(source)
+
+
+class TestSystemPackages:
+    SCRIPT = ROOT / "tests/system-packages"
+
+    @pytest.fixture
+    def run(self, tmp_path):
+        """Runs the script on a machine that has nothing but a few tools."""
+        for tool in ("sort", "env"):
+            (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
+
+        def run(*names):
+            return subprocess.run(
+                ["/bin/bash", self.SCRIPT, *names],
+                capture_output=True,
+                text=True,
+                env={"PATH": str(tmp_path), "NO_INSTALL": "1"},
+                check=False,
+            )
+
+        return run
+
+    def test_it_names_the_one_line_that_installs(self, run):
+        done = run("redis", "image")
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert done.stderr == (
+            "tests/system-packages: packages are missing; this installs them:"
+            " sudo apt-get install --yes --no-install-recommends mmdebstrap redis-server\n"
+        )
+
+    def test_it_is_quiet_when_nothing_is_missing(self, run, tmp_path):
+        (tmp_path / "redis-server").write_text("#!/bin/sh\n")
+        (tmp_path / "redis-server").chmod(0o755)
+        done = run("redis")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    def test_it_knows_its_names(self, run):
+        assert run("radis").returncode == 2
