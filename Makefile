@@ -73,22 +73,25 @@ lock: .venv/tests ## Resolve pyproject.toml anew into the hash-pinned requiremen
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 
 .venv/bin/python:
-	tests/system-packages venv
-	python3 -m venv .venv
+	@tests/system-packages venv
+	@python3 -m venv .venv
 
 .venv/app: app/requirements.txt | .venv/bin/python
-	$(PIP) -r $<
+	@echo "Installing $<"
+	@$(PIP) -r $<
 	@touch $@
 
 .PHONY: operator
 operator: .venv/operator ## Install Ansible into .venv, pinned
 
 .venv/operator: playbooks/requirements.txt | .venv/bin/python
-	$(PIP) -r $<
+	@echo "Installing $<"
+	@$(PIP) -r $<
 	@touch $@
 
 .venv/tests: tests/requirements.txt .venv/app .venv/operator
-	$(PIP) -r $<
+	@echo "Installing $<"
+	@$(PIP) -r $<
 	@touch $@
 
 .PHONY: clean

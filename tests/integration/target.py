@@ -120,7 +120,7 @@ def salon(directory, environment, processes=1, command=SERVER):
     target = Target(
         urls=[f"http://localhost:{port}" for port in ports],
         manage_command=[sys.executable, str(PROJECT / "app" / "manage.py")],
-        environment={"SALON_DATA_DIR": str(directory), "PYTHONUNBUFFERED": "1", **environment},
+        environment={"SALON_DATA_DIR": str(directory), **environment},
     )
     target.manage("migrate", "--verbosity=0")
     with ExitStack() as stack:

@@ -23,7 +23,7 @@ def demo(directory, *arguments, host="localhost"):
     """The embedded server, ready: the target, its process and what it has printed."""
     port = free_port()
     log = directory / f"demo-{port}.log"
-    environment = {"SALON_DATA_DIR": str(directory / "var"), "PYTHONUNBUFFERED": "1"}
+    environment = {"SALON_DATA_DIR": str(directory / "var")}
     command = [*DEMO, "--port", str(port), *arguments]
     with running(command, log, cwd=APP, env={**os.environ, **environment}) as process:
         target = Target([f"http://{host}:{port}"], [sys.executable, str(APP / "manage.py")], environment)

@@ -42,11 +42,16 @@ class Command(BaseCommand):
         server = Server(
             application,
             endpoints=endpoints,
-            on_ready=lambda: self.stdout.write(welcome),
+            on_ready=lambda: self._say(welcome),
         )
         server.run()
         if server.abort_start:
             sys.exit(1)
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
+        # Whoever reads it through a pipe is waiting for it.
+        self.stdout.flush()
 
 
 def _welcome(alice: User, host: str) -> str:
