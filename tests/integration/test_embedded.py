@@ -25,7 +25,9 @@ def demo(directory, *arguments, host="localhost"):
     log = directory / f"demo-{port}.log"
     environment = {"SALON_DATA_DIR": str(directory / "var")}
     command = [*DEMO, "--port", str(port), *arguments]
-    with running(command, log, cwd=APP, env={**os.environ, **environment}) as process:
+    # With an output that is buffered, as it is in any pipe.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with running(command, log, cwd=APP, env={**inherited, **environment}) as process:
         target = Target([f"http://{host}:{port}"], [sys.executable, str(APP / "manage.py")], environment)
         wait_until(
             lambda: "NEXT_PUBLIC_API_BASE_URL" in log.read_text() or process.poll() is not None, "the server", 60
