@@ -7,6 +7,8 @@ What it adds to Daphne's own command:
 - a message over the limit is closed with 1009, and text that is not UTF-8 with 1007 (RFC 6455, 7.4.1), where Daphne
   drops the TCP connection;
 - a WebSocket has no greatest age: Daphne would close it with 1000 after a day, and a client takes that for the end;
+- a unix socket that systemd hands over stays systemd's: Twisted would open it to everybody, and close and remove it for
+  everybody when it stops, so that nothing listens while a process restarts;
 - an address that cannot be listened on is one line and exit status 1.
 """
 
@@ -19,8 +21,9 @@ from collections.abc import Awaitable, Callable
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
 from daphne.server import Server as DaphneServer
 from django.conf import settings
-from twisted.internet import reactor
+from twisted.internet import reactor, unix
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 STOP_TIMEOUT = 5.0
@@ -45,6 +48,36 @@ def notify(state: str) -> None:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
         notifier.sendto(state.encode(), address)
+
+
+class InheritedUnixPort(unix.Port):
+    """A listening unix socket that somebody else has made and keeps.
+
+    Twisted has no public way to say so; the two private names below are those of the pinned version.
+    """
+
+    @classmethod
+    def _fromListeningDescriptor(cls, reactor: object, fd: int, factory: Factory) -> "InheritedUnixPort":  # noqa: N802
+        port = super()._fromListeningDescriptor(reactor, fd, factory)
+        # What has no name in the file system has neither a mode to change nor a file to remove.
+        port._bindPath = b"\0"
+        # It would end the socket itself, and not just our hold of it.
+        port._shouldShutdown = False
+        return port
+
+
+def adopt_unix_sockets() -> None:
+    """Let the reactor take handed-over unix sockets as `InheritedUnixPort`."""
+    adopt = reactor.adoptStreamPort
+
+    def adopt_stream_port(descriptor: int, family: socket.AddressFamily, factory: Factory) -> object:
+        if family != socket.AF_UNIX:
+            return adopt(descriptor, family, factory)
+        port = InheritedUnixPort._fromListeningDescriptor(reactor, descriptor, factory)
+        port.startListening()
+        return port
+
+    reactor.adoptStreamPort = adopt_stream_port
 
 
 class Lifespan:
@@ -131,4 +164,5 @@ class CommandLineInterface(DaphneCommandLineInterface):
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "salon.settings")
+    adopt_unix_sockets()
     CommandLineInterface.entrypoint()
