@@ -96,4 +96,4 @@ operator: .venv/operator ## Install Ansible into .venv, pinned
 
 .PHONY: clean
 clean: ## Remove the environment, the embedded data and what was built
-	rm -rf .venv var build
+	rm -rf .venv var build/salon-* build/wheels

@@ -1,6 +1,9 @@
 """The playbook again: looking only, with fewer processes, after an interruption, when the certificate ends."""
 
+import re
+
 import pytest
+from managed import run_playbook
 
 from waiting import wait_until
 
@@ -104,3 +107,40 @@ def test_certificate_is_renewed_in_time(host, playbook, fetch, authority):
     assert serial() != before
     assert authority.read_bytes() == trusted
     assert fetch("/healthz").status == 200
+
+
+@pytest.fixture
+def refused():
+    """What the playbook says before it changes anything, when it refuses to go on."""
+
+    def refused(inventory):
+        done = run_playbook(inventory, "--tags", "always")
+        assert done.returncode != 0, done.stdout
+        assert not re.search(r"changed=[1-9]", done.stdout)
+        return " ".join((done.stdout + done.stderr).split())
+
+    return refused
+
+
+def test_a_host_that_serves_something_else_is_not_taken_over(host, inventory, refused):
+    host.run_expect([0], "mv /etc/salon /etc/salon.away")
+    try:
+        said = refused(inventory)
+    finally:
+        host.run_expect([0], "mv /etc/salon.away /etc/salon")
+    assert "nginx, redis-server, postgresql is installed already" in said
+
+
+def test_keys_of_a_living_host_are_not_replaced(inventory, refused):
+    secrets = inventory / "secrets"
+    assert {path.name: path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {
+        "secret_key.txt": 0o600,
+        "token_key.txt": 0o600,
+    }
+    secrets.rename(inventory / "secrets.away")
+    try:
+        said = refused(inventory)
+        assert not secrets.exists()
+    finally:
+        (inventory / "secrets.away").rename(secrets)
+    assert "it has keys, and" in said

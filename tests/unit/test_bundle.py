@@ -217,6 +217,8 @@ class TestInventory:
             ("salon_domain", "chat.example.org'", "is a bare name"),
             ("salon_frontend_origins", ["school.example.org"], "holds origins like"),
             ("salon_frontend_origins", ["https://school.example.org/"], "holds origins like"),
+            # The application refuses it too: a browser would never send it.
+            ("salon_frontend_origins", ["https://School.example.org"], "holds origins like"),
             ("salon_alt_names", ["a b"], "holds bare names"),
             ("daphne_token_key", "short", "has at least 50"),
         ],
@@ -346,6 +348,12 @@ class TestTemplates:
         )
         assert "SALON_PUBLIC_URL='https://chat.example.org'\n" in self.render("etc/salon/salon.env")
 
+    def test_an_ipv6_address_stands_in_brackets_as_in_a_host_header(self):
+        given = {"salon_alt_names": ["2001:db8::7", "www.example.org"]}
+        site = self.render("etc/nginx/conf.d/salon.conf", **given)
+        assert site.count("server_name chat.example.org [2001:db8::7] www.example.org;") == 2
+        assert "SALON_ALLOWED_HOSTS='[2001:db8::7],www.example.org'" in self.render("etc/salon/salon.env", **given)
+
     def test_one_upstream_for_each_process(self):
         assert self.render("etc/nginx/conf.d/salon.conf").count("server unix:") == 3
         assert self.render("etc/nginx/conf.d/salon.conf", daphne_processes=5).count("server unix:") == 5
@@ -452,6 +460,8 @@ class TestRelease:
     def test_archive_holds_code_requirements_and_wheels(self, built):
         with tarfile.open(built()["archive"]) as archive:
             assert archive.getnames() == [
+                "app",
+                "app/chat",
                 "app/chat/models.py",
                 "app/manage.py",
                 "app/requirements.txt",

@@ -124,8 +124,12 @@ def fetch_wheels(requirements: str, python: str, machine: str, cache: Path) -> P
     return wheels
 
 
-def members(source: Path, wheels: Path, requirements: str) -> Iterator[tuple[str, int, bytes]]:
-    """What the archive holds: name, mode and content."""
+def members(source: Path, wheels: Path, requirements: str) -> Iterator[tuple[str, int, bytes | None]]:
+    """What the archive holds: name, mode and content; a directory, which comes before what is in it, has none."""
+    directories = {path.relative_to(source).parent for path in source_files(source)}
+    directories |= {parent for directory in directories for parent in directory.parents}
+    for directory in sorted(directories):
+        yield (Path("app") / directory).as_posix(), 0o755, None
     for path in source_files(source):
         mode = 0o755 if is_executable(path) else 0o644
         yield f"app/{path.relative_to(source).as_posix()}", mode, path.read_bytes()
@@ -134,7 +138,7 @@ def members(source: Path, wheels: Path, requirements: str) -> Iterator[tuple[str
         yield f"wheels/{path.name}", 0o644, path.read_bytes()
 
 
-def write_archive(archive: Path, contents: Iterator[tuple[str, int, bytes]]) -> None:
+def write_archive(archive: Path, contents: Iterator[tuple[str, int, bytes | None]]) -> None:
     """The same contents give the same bytes; the file appears only once it is complete."""
     with tempfile.NamedTemporaryFile(dir=archive.parent, prefix=".new-", delete=False) as new:
         try:
@@ -145,8 +149,13 @@ def write_archive(archive: Path, contents: Iterator[tuple[str, int, bytes]]) -> 
             ):
                 for name, mode, content in contents:
                     member = tarfile.TarInfo(name)
-                    member.mode, member.size = mode, len(content)
-                    tar.addfile(member, io.BytesIO(content))
+                    member.mode = mode
+                    if content is None:
+                        member.type = tarfile.DIRTYPE
+                        tar.addfile(member)
+                    else:
+                        member.size = len(content)
+                        tar.addfile(member, io.BytesIO(content))
             new.close()
             Path(new.name).replace(archive)
         except BaseException:

@@ -35,13 +35,16 @@ ANSIBLE_HINTS = {
 HOST_NAME = r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
 ADDRESS = r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]+"
 
+# A browser writes the names of an origin in small letters, and compares it letter by letter.
+ORIGIN_NAME = HOST_NAME.replace("(?=.{1,253}$)", "").replace("A-Z", "")
+
 # What a value, or each value of a list, has to look like beyond its type.
 FORMATS = {
     "salon_domain": (HOST_NAME, "is a bare name like chat.example.org, without https:// or a path"),
     "salon_alt_names": (f"{HOST_NAME}|{ADDRESS}", "holds bare names and addresses, without https:// or a path"),
     "salon_frontend_origins": (
-        rf"https?://({HOST_NAME.replace('(?=.{1,253}$)', '')}|\[{ADDRESS}\])(:\d+)?",
-        "holds origins like https://school.example.org: scheme, name, perhaps a port, and no path or final slash",
+        rf"https?://({ORIGIN_NAME}|\[{ADDRESS}\])(:\d+)?",
+        "holds origins like https://school.example.org: scheme, name, perhaps a port; no capitals, path or final slash",
     ),
     "daphne_secret_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
@@ -256,10 +259,7 @@ def wrong_value(name: str, value: object, specification: Mapping[str, Any]) -> s
     # A single value for a list would be taken apart at its commas.
     listed = specification.get("type") != "list" or isinstance(value, list)
     if not listed or ArgumentSpecValidator({name: bare}).validate({name: value}).error_messages:
-        kind = {"int": "a whole number", "bool": "true or false", "list": "a list"}.get(
-            bare["type"], f"a {bare['type']}"
-        )
-        return f"{name} is {kind} ({hint(specification)}); it cannot be {shown}."
+        return f"{name} is {KINDS.get(bare['type'], bare['type'])} ({hint(specification)}); it cannot be {shown}."
     if name in FORMATS:
         pattern, sentence = FORMATS[name]
         for item in value if isinstance(value, list) else [value]:

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import ArgumentParser
+from getpass import getpass
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -18,7 +19,11 @@ class Command(BaseCommand):
         parser.add_argument("--role", choices=Role.values, default=Role.STUDENT.value)
         parser.add_argument("--name", default="", help='the full name, e.g. "Alice Martin"')
         parser.add_argument("--email", default="")
-        parser.add_argument("--password-stdin", action="store_true", help="read her password from standard input")
+        parser.add_argument(
+            "--password-stdin",
+            action="store_true",
+            help="read her password from standard input; at a terminal, ask for it",
+        )
         parser.add_argument("--superuser", action="store_true", help="she may do everything in the admin")
 
     def handle(self, *, username: str, role: str, name: str, email: str, **options: bool) -> None:
@@ -34,7 +39,8 @@ class Command(BaseCommand):
         )
         try:
             if options["password_stdin"]:
-                password = sys.stdin.readline().rstrip("\n")
+                asks = sys.stdin.isatty()
+                password = getpass(f"Password of {username}: ") if asks else sys.stdin.readline().rstrip("\n")
                 validate_password(password, user)
                 user.set_password(password)
             else:
