@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
 from daphne.server import Server as DaphneServer
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from twisted.internet import reactor, unix
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
@@ -165,4 +166,7 @@ class CommandLineInterface(DaphneCommandLineInterface):
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "salon.settings")
     adopt_unix_sockets()
-    CommandLineInterface.entrypoint()
+    try:
+        CommandLineInterface.entrypoint()
+    except ImproperlyConfigured as error:
+        sys.exit(f"Salon cannot start: {error}")

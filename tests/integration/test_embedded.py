@@ -105,31 +105,37 @@ async def test_sigterm_ends_a_server_cleanly_while_people_talk(tmp_path):
         assert next(tmp_path.glob("server-*.log")).read_text() == ""
 
 
-def test_a_spoilt_key_is_named(tmp_path):
-    (tmp_path / "token_key").write_text("")
+def refusal(directory, *arguments):
+    """The one line that `make run` ends with when it cannot start."""
     done = subprocess.run(
-        DEMO, cwd=APP, env={**os.environ, "SALON_DATA_DIR": str(tmp_path)}, capture_output=True, text=True, check=False
+        [*DEMO, *arguments],
+        cwd=APP,
+        env={**os.environ, "SALON_DATA_DIR": str(directory)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode != 0
-    assert f"{tmp_path}/token_key holds 0 characters" in done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
 
 
-def test_a_port_in_use_is_one_line(tmp_path):
+def test_a_spoilt_key_is_named(tmp_path):
+    (tmp_path / "token_key").write_text("")
+    assert f"{tmp_path}/token_key holds 0 characters" in refusal(tmp_path)
+
+
+def test_a_port_in_use_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = subprocess.run(
-            [*DEMO, "--port", str(port)],
-            cwd=APP,
-            env={**os.environ, "SALON_DATA_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode != 0
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert f"localhost:{port}" in done.stderr
-    assert f"make run PORT={port + 1}" in done.stderr
+        said = refusal(tmp_path, "--port", str(port))
+    assert f"localhost:{port}" in said
+    assert f"make run PORT={port + 1}" in said
+
+
+def test_a_host_that_does_not_exist_is_named(tmp_path):
+    assert "no-such-host.invalid:8000" in refusal(tmp_path, "--host", "no-such-host.invalid")
 
 
 def test_host_is_honoured(tmp_path):
@@ -148,16 +154,3 @@ def test_every_address_answers_whatever_it_is_called(tmp_path):
         assert own.hostname not in ("0.0.0.0", "localhost")
         target.urls = [own.geturl()]
         assert target.ready()[0] == 200
-
-
-def test_a_host_that_does_not_exist_is_one_line(tmp_path):
-    done = subprocess.run(
-        [*DEMO, "--host", "no-such-host.invalid"],
-        cwd=APP,
-        env={**os.environ, "SALON_DATA_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert done.stderr.count("\n") == 1

@@ -1,5 +1,7 @@
 """The health checks tell the truth, and people feel as little as can be when a service is away."""
 
+from contextlib import asynccontextmanager
+
 import pytest
 from client import connected
 from school import School
@@ -25,14 +27,26 @@ def stack(tmp_path):
         yield target, postgresql, redis
 
 
-async def test_redis_away_and_back(stack):
-    target, _, redis = stack
+def wait_for_both(target):
+    for process in range(2):
+        wait_until(lambda process=process: target.ready(process)[0] == 200, "a process that is ready again")
+
+
+@asynccontextmanager
+async def alice_on_both(target):
+    """Alice in a room of hers on either process: the room and her two clients."""
     school = School(target)
     alice = school.person("Alice")
     room = school.room("Room", alice)
     async with connected(target, alice.token) as here, connected(target, alice.token, process=1) as there:
         await here.join(room)
         await there.join(room)
+        yield room, here, there
+
+
+async def test_redis_away_and_back(stack):
+    target, _, redis = stack
+    async with alice_on_both(target) as (room, here, there):
         redis.stop()
         status, state = target.ready()
         assert (status, state["database"]) == (503, "ok")
@@ -42,8 +56,7 @@ async def test_redis_away_and_back(stack):
         await here.say(room, "without Redis")
         assert (await here.expect("message"))["data"]["content"] == "without Redis"
         redis.start()
-        for process in range(2):
-            wait_until(lambda process=process: target.ready(process)[0] == 200, "Redis back")
+        wait_for_both(target)
         await here.say(room, "with Redis again")
         for client in (here, there):
             assert (await client.expect("message"))["data"]["content"] == "with Redis again"
@@ -52,20 +65,14 @@ async def test_redis_away_and_back(stack):
 async def test_redis_hangs(stack):
     """What is delivered without Redis does not come a second time when Redis goes on."""
     target, _, redis = stack
-    school = School(target)
-    alice = school.person("Alice")
-    room = school.room("Room", alice)
-    async with connected(target, alice.token) as here, connected(target, alice.token, process=1) as there:
-        await here.join(room)
-        await there.join(room)
+    async with alice_on_both(target) as (room, here, there):
         redis.pause()
         try:
             await here.say(room, "while Redis hangs")
             assert (await here.expect("message"))["data"]["content"] == "while Redis hangs"
         finally:
             redis.resume()
-        for process in range(2):
-            wait_until(lambda process=process: target.ready(process)[0] == 200, "Redis back")
+        wait_for_both(target)
         await here.say(room, "and goes on")
         assert (await here.expect("message"))["data"]["content"] == "and goes on"
 

@@ -46,6 +46,8 @@ def test_a_deployed_server_passes_djangos_own_check(tmp_path):
 def test_a_mistake_is_named(tmp_path, change, clue):
     done = check(tmp_path, {**DEPLOYED, **change})
     assert done.returncode != 0
+    assert done.stderr.startswith("Salon cannot start: ")
+    assert done.stderr.count("\n") == 1
     assert clue in done.stderr
 
 
