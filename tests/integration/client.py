@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -67,6 +67,12 @@ class Client:
             except ConnectionClosed as close:
                 return close.rcvd.code if close.rcvd else 1006
         raise AssertionError(f"received {frame!r}")
+
+    async def closed_by(self, frame):
+        """The code that the server closes with on this frame, which it may not let arrive whole."""
+        with suppress(ConnectionClosed):
+            await self.raw(frame)
+        return await self.closed()
 
 
 @asynccontextmanager
