@@ -139,6 +139,8 @@ def message_data(message: ChatMessage, sender: SenderInfo | None = None) -> Mess
         message_type=message.message_type,
         attachment_url=None,
         voice_note_url=None,
+        attachments=[],
+        client_id=message.client_id,
         sender_info=sender or person(message.sender),
     )
 

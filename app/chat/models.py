@@ -1,4 +1,4 @@
-"""What is kept: people, rooms, who is in which room, messages."""
+"""What is kept: people, rooms, who is in which room, messages and their files, who is present."""
 
 import uuid
 
@@ -35,12 +35,30 @@ class MessageType(models.TextChoices):
     VIDEO = "video", _("Video")
 
 
+class FileKind(models.TextChoices):
+    ATTACHMENT = "attachment", _("Attachment")
+    VOICE_NOTE = "voice_note", _("Voice note")
+
+
+class Status(models.TextChoices):
+    """How present a person is; who is offline has no row."""
+
+    ONLINE = "online", _("Online")
+    AWAY = "away", _("Away")
+
+
 class User(AbstractUser):
-    """A person. `last_seen` is when she last told her status."""
+    """A person.
+
+    `last_seen` is when she was last here. `subject` is what a token's `sub` calls her where that is not her id. Tokens
+    issued before `tokens_valid_after` are refused.
+    """
 
     role = models.CharField(_("role"), max_length=20, choices=Role, default=Role.STUDENT)
     avatar = models.CharField(_("avatar"), max_length=500, blank=True, help_text=_("A URL or a path of a picture."))
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, editable=False)
+    subject = models.CharField(_("subject of tokens"), max_length=255, unique=True, null=True, blank=True)
+    tokens_valid_after = models.DateTimeField(_("tokens are valid after"), null=True, blank=True)
 
     @property
     def display_name(self) -> str:
@@ -48,11 +66,39 @@ class User(AbstractUser):
         return self.get_full_name() or self.username
 
 
+class RevokedToken(models.Model):
+    """One token that counts no more, by the SHA-256 of what was signed; kept until it would have expired anyway."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.digest
+
+
+class School(models.Model):
+    """A school, as a label of rooms: it grants and forbids nothing."""
+
+    name = models.CharField(_("name"), max_length=200)
+    code = models.CharField(_("code"), max_length=50, unique=True)
+
+    class Meta:
+        verbose_name = _("school")
+        verbose_name_plural = _("schools")
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ChatRoom(models.Model):
-    """A room. `last_seq` is the sequence number of its newest message, 0 before the first."""
+    """A room.
+
+    `last_seq` is the sequence number of its newest message, 0 before the first. `pair` names the two people of a
+    private room, so that they never have two; a private room needs no `name`.
+    """
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    name = models.CharField(_("name"), max_length=200)
+    name = models.CharField(_("name"), max_length=200, blank=True)
     details = models.TextField(_("details"), blank=True)
     is_group = models.BooleanField(_("is a group"), default=True)
     room_type = models.CharField(_("type"), max_length=20, choices=RoomType, default=RoomType.GROUP)
@@ -61,6 +107,10 @@ class ChatRoom(models.Model):
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     last_update = models.DateTimeField(_("last update"), default=timezone.now, editable=False)
     last_seq = models.BigIntegerField(default=0, editable=False)
+    pair = models.CharField(max_length=50, null=True, editable=False)
+    school = models.ForeignKey(
+        School, models.SET_NULL, null=True, blank=True, related_name="rooms", verbose_name=_("school")
+    )
     participants = models.ManyToManyField(
         User, through="Membership", related_name="rooms", verbose_name=_("participants")
     )
@@ -68,17 +118,28 @@ class ChatRoom(models.Model):
     class Meta:
         verbose_name = _("room")
         verbose_name_plural = _("rooms")
+        constraints = (
+            models.UniqueConstraint(
+                fields=["pair"], condition=models.Q(is_deleted=False, pair__isnull=False), name="one_room_per_pair"
+            ),
+        )
 
     def __str__(self) -> str:
-        return self.name
+        return self.name or f"#{self.pk}"
 
 
 class Membership(models.Model):
-    """One person in one room."""
+    """One person in one room.
+
+    She has read everything up to the sequence number `read_seq`, and her devices have received everything up to
+    `delivered_seq`, which is never below it. What was said before she came counts as read.
+    """
 
     room = models.ForeignKey(ChatRoom, models.CASCADE, related_name="memberships", verbose_name=_("room"))
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships", verbose_name=_("person"))
     joined_at = models.DateTimeField(_("joined"), default=timezone.now, editable=False)
+    read_seq = models.BigIntegerField(default=0, db_default=0, editable=False)
+    delivered_seq = models.BigIntegerField(default=0, db_default=0, editable=False)
 
     class Meta:
         verbose_name = _("membership")
@@ -88,16 +149,27 @@ class Membership(models.Model):
     def __str__(self) -> str:
         return f"{self.user} in {self.room}"
 
+    def save(self, *args: object, **options: object) -> None:
+        if self._state.adding:
+            self.read_seq = self.delivered_seq = self.room.last_seq
+        super().save(*args, **options)
+
 
 class ChatMessage(models.Model):
-    """A message. `seq` counts the messages of its room from 1, without a gap."""
+    """A message.
+
+    `seq` counts the messages of its room from 1, without a gap. `client_id` is the name that its sender's program gave
+    it: sent again under the same one, it is the same message.
+    """
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    room = models.ForeignKey(ChatRoom, models.PROTECT, related_name="messages", verbose_name=_("room"))
+    # The constraint below starts with the room: its index serves this column too.
+    room = models.ForeignKey(ChatRoom, models.PROTECT, related_name="messages", verbose_name=_("room"), db_index=False)
     seq = models.BigIntegerField(editable=False)
     # A conversation keeps its sense only with all that was said in it: a person who leaves is deactivated.
     sender = models.ForeignKey(User, models.PROTECT, related_name="messages", verbose_name=_("sender"))
-    content = models.TextField(_("content"), max_length=2000)
+    content = models.TextField(_("content"), max_length=2000, blank=True)
+    client_id = models.CharField(max_length=64, null=True, editable=False)
     message_type = models.CharField(_("type"), max_length=10, choices=MessageType, default=MessageType.TEXT)
     extra_data = models.JSONField(_("extra data"), null=True, blank=True)
     is_deleted = models.BooleanField(_("is deleted"), default=False)
@@ -107,7 +179,73 @@ class ChatMessage(models.Model):
     class Meta:
         verbose_name = _("message")
         verbose_name_plural = _("messages")
-        constraints = (models.UniqueConstraint(fields=["room", "seq"], name="one_message_per_seq"),)
+        constraints = (
+            models.UniqueConstraint(fields=["room", "seq"], name="one_message_per_seq"),
+            models.UniqueConstraint(
+                fields=["room", "sender", "client_id"],
+                condition=models.Q(client_id__isnull=False),
+                name="one_message_per_client_id",
+            ),
+        )
+        indexes = (
+            # Few messages are changed after they were sent; who comes back asks for those.
+            models.Index(
+                fields=["room", "last_update"],
+                condition=models.Q(last_update__gt=models.F("created_at")),
+                name="changed_messages",
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.room_id}/{self.seq}"
+
+
+class Attachment(models.Model):
+    """A file of a message. Its bytes are kept under its `uuid`; `name` is what its sender called it.
+
+    `size` is in bytes; `content_type` was told by the content.
+    """
+
+    uuid = models.UUIDField(default=uuid.uuid4, primary_key=True, editable=False)
+    message = models.ForeignKey(ChatMessage, models.CASCADE, related_name="attachments", verbose_name=_("message"))
+    kind = models.CharField(_("kind"), max_length=10, choices=FileKind)
+    position = models.PositiveSmallIntegerField(default=0)
+    name = models.CharField(_("name"), max_length=255)
+    content_type = models.CharField(_("content type"), max_length=100)
+    size = models.BigIntegerField(_("size"))
+
+    class Meta:
+        verbose_name = _("file")
+        verbose_name_plural = _("files")
+        ordering = ("position",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ServerProcess(models.Model):
+    """A process that serves connections. It says again and again that it lives; after `expires_at` it does not."""
+
+    uuid = models.UUIDField(primary_key=True)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return str(self.uuid)
+
+
+class Presence(models.Model):
+    """A person who is connected to a process: with how many connections, and how present they say she is.
+
+    `status` is empty when all of them have said that she is offline.
+    """
+
+    process = models.ForeignKey(ServerProcess, models.CASCADE, related_name="presences")
+    user = models.ForeignKey(User, models.CASCADE, related_name="presences")
+    status = models.CharField(max_length=10, choices=Status, blank=True)
+    connections = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["process", "user"], name="one_presence_per_process"),)
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.status or 'offline'}"

@@ -14,7 +14,18 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 MAX_CONTENT = 2000
 """Characters (code points) of a message, after white space at both ends is taken off."""
 
+MAX_CLIENT_ID = 64
+"""Characters (code points) of the name that a client gives its message."""
+
+MAX_HISTORY = 500
+"""Messages that `join_room` answers at most; what is older is paged over HTTP."""
+
+HISTORY_FRAME = 50
+"""Messages of one `history` event: a frame stays below the 1 MiB that client libraries take by default."""
+
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
 Status = Literal["online", "offline", "away"]
 
 
@@ -28,13 +39,22 @@ class ErrorCode(StrEnum):
     INVALID_EVENT = "invalid_event"
     INVALID_ROOM = "invalid_room"
     NOT_JOINED = "not_joined"
+    TOO_MANY_ROOMS = "too_many_rooms"
+    FORBIDDEN = "forbidden"
+    INVALID_MESSAGE = "invalid_message"
+    INVALID_FILE = "invalid_file"
+    FILE_TOO_LARGE = "file_too_large"
     CONTENT_EMPTY = "content_empty"
     CONTENT_TOO_LONG = "content_too_long"
     CONTENT_INVALID = "content_invalid"
     NOT_AUTHENTICATED = "not_authenticated"
     INVALID_TOKEN = "invalid_token"  # noqa: S105 (the name of an error)
+    TOKEN_EXPIRING = "token_expiring"  # noqa: S105 (the name of an error)
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 (the name of an error)
+    REVOKED = "revoked"
     IDENTITY_MISMATCH = "identity_mismatch"
+    RATE_LIMITED = "rate_limited"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -46,17 +66,22 @@ class CloseCode(IntEnum):
     """
 
     UNAUTHENTICATED = 4401
+    RATE_LIMITED = 4429
     INTERNAL = 4500
     UNAVAILABLE = 4503
 
 
 class ChatError(Exception):
-    """Something that a client is told in an `error` event: a stable code, and a sentence that says what to do."""
+    """Something that a client is told in an `error` event: a stable code, and a sentence that says what to do.
 
-    def __init__(self, code: ErrorCode, sentence: str) -> None:
+    `retry_after`: seconds until it may work, where that is known.
+    """
+
+    def __init__(self, code: ErrorCode, sentence: str, retry_after: float | None = None) -> None:
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
+        self.retry_after = retry_after
 
 
 # Client to server
@@ -71,9 +96,27 @@ class RoomData(Struct, frozen=True):
     room_id: Id | None = None
 
 
+class JoinData(Struct, frozen=True):
+    """`since`: the last sequence number seen; `history`: how many of the newest messages. At most one of the two."""
+
+    room_id: Id | None = None
+    since: Seq | None = None
+    history: Annotated[int, Meta(ge=0, le=MAX_HISTORY)] | None = None
+
+
 class MessageContent(Struct, frozen=True):
+    """`client_id`: the sender's own name for the message; under the same one it is never stored twice."""
+
     content: str
     room_id: Id | None = None
+    client_id: ClientId | None = None
+
+
+class ReadData(Struct, frozen=True):
+    """`seq`: up to which message; without it, up to the newest."""
+
+    room_id: Id | None = None
+    seq: Seq | None = None
 
 
 class TypingState(Struct, frozen=True):
@@ -94,35 +137,59 @@ class ClientEvent(Struct, frozen=True, tag_field="type", kw_only=True):
 
 
 class Auth(ClientEvent, tag="auth"):
+    """Say who is connected, by a token; or, once that is known, renew the token or make sure of the person.
+
+    A connection that has not said so after five seconds is closed with 4401.
+    """
+
     data: AuthData = AuthData()
 
 
 class JoinRoom(ClientEvent, tag="join_room"):
-    data: RoomData = RoomData()
+    """Receive the events of a room from now on, and before them what `data` asks for, in `history` events.
+
+    The present state of the other members follows in `user_status` events.
+    """
+
+    data: JoinData = JoinData()
 
 
 class LeaveRoom(ClientEvent, tag="leave_room"):
+    """Receive no more events of a room."""
+
     data: RoomData = RoomData()
 
 
 class SendMessage(ClientEvent, tag="message"):
+    """Say something in a room. The `message` event that comes back is the receipt: it is stored."""
+
     data: MessageContent
 
 
 class SetTyping(ClientEvent, tag="typing"):
+    """Begin or stop typing. It ends by itself after five seconds, and with the message."""
+
     data: TypingState
 
 
 class SetStatus(ClientEvent, tag="user_status"):
+    """How present the person is at this connection; she is as present as the most present of her connections."""
+
     data: StatusData
 
 
+class Read(ClientEvent, tag="read"):
+    """Everything up to a message is read. The mark never goes back."""
+
+    data: ReadData = ReadData()
+
+
 class Ping(ClientEvent, tag="ping"):
-    pass
+    """Ask for a `pong`, which comes after the answers to all that was sent before."""
 
 
-AnyClientEvent = Auth | JoinRoom | LeaveRoom | SendMessage | SetTyping | SetStatus | Ping
-RoomEvent = TypeVar("RoomEvent", JoinRoom, LeaveRoom, SendMessage, SetTyping)
+AnyClientEvent = Auth | JoinRoom | LeaveRoom | SendMessage | SetTyping | SetStatus | Read | Ping
+RoomEvent = TypeVar("RoomEvent", JoinRoom, LeaveRoom, SendMessage, SetTyping, Read)
 
 
 class _Typed(Struct):
@@ -188,13 +255,14 @@ def clean_content(content: str) -> str:
             ErrorCode.CONTENT_TOO_LONG,
             f"The message has {len(content)} characters; shorten it to {MAX_CONTENT}.",
         )
-    if "\0" in content or not _is_unicode(content):
+    if not is_storable(content):
         raise ChatError(ErrorCode.CONTENT_INVALID, "The message holds NUL or half a surrogate pair; send text without.")
     return content
 
 
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+def is_storable(text: str) -> bool:
+    """Whether a database takes the text: PostgreSQL refuses NUL, and half a surrogate pair is not UTF-8."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 # Server to client
@@ -215,7 +283,19 @@ class SenderInfo(Struct, frozen=True):
     avatar: str | None
 
 
+class AttachmentData(Struct, frozen=True):
+    """A file of a message. `size` is in bytes; `content_type` was told by the content, not by the name."""
+
+    url: str
+    name: str
+    content_type: str
+    size: int
+    kind: Literal["attachment", "voice_note"]
+
+
 class MessageData(Struct, frozen=True, kw_only=True):
+    """A message. `seq` counts the messages of its room from 1, without a gap; what was deleted has no content."""
+
     id: int
     uuid: str
     seq: int
@@ -229,12 +309,41 @@ class MessageData(Struct, frozen=True, kw_only=True):
     message_type: str
     attachment_url: str | None
     voice_note_url: str | None
+    attachments: list[AttachmentData]
+    client_id: str | None
     sender_info: SenderInfo
 
 
 class Message(Struct, frozen=True, tag_field="type", tag="message"):
+    """Somebody said something in a room."""
+
     data: MessageData
     room_id: int
+    timestamp: str = field(default_factory=timestamp)
+
+
+class HistoryData(Struct, frozen=True, kw_only=True):
+    """What a client asked for when it joined: the oldest message first, at most 50 in each event.
+
+    `complete`: no other `history` event of this answer follows. `last_seq`: of the room's newest message, which live
+    events go on from. `missed`: how many messages there are after `since`; where that is more than 500, the newest 500
+    are here, and `next` is the path of the HTTP API that pages the others (null where there are none). `changed`:
+    older messages that were edited or deleted since, at most 500.
+    """
+
+    room_id: int
+    messages: list[MessageData]
+    changed: list[MessageData]
+    complete: bool
+    last_seq: int
+    missed: int
+    next: str | None
+
+
+class History(Struct, frozen=True, tag_field="type", tag="history"):
+    """What was said before the live events that follow."""
+
+    data: HistoryData
     timestamp: str = field(default_factory=timestamp)
 
 
@@ -246,6 +355,8 @@ class TypingData(Struct, frozen=True):
 
 
 class Typing(Struct, frozen=True, tag_field="type", tag="typing"):
+    """Another member types, or no longer does."""
+
     data: TypingData
     timestamp: str = field(default_factory=timestamp)
 
@@ -257,12 +368,18 @@ class UserStatusData(Struct, frozen=True):
 
 
 class UserStatus(Struct, frozen=True, tag_field="type", tag="user_status"):
+    """How present somebody is who shares a room with this person."""
+
     data: UserStatusData
     timestamp: str = field(default_factory=timestamp)
 
 
 class RoomUpdateData(Struct, frozen=True, kw_only=True):
-    """What changed in a room: `kind`, and the one field that belongs to it."""
+    """What changed in a room: `kind`, and the fields that belong to it.
+
+    `participants_added`, `participants_removed`: `participants`. `renamed`: `name`. `message_edited`,
+    `message_deleted`: `message`. `read`: `user_id` has read everything up to `seq`. `deleted`: nothing more.
+    """
 
     room_id: int
     kind: Literal[
@@ -272,33 +389,49 @@ class RoomUpdateData(Struct, frozen=True, kw_only=True):
         "deleted",
         "message_edited",
         "message_deleted",
+        "read",
     ]
     participants: list[SenderInfo] | UnsetType = UNSET
     name: str | UnsetType = UNSET
     message: MessageData | UnsetType = UNSET
+    user_id: int | UnsetType = UNSET
+    seq: int | UnsetType = UNSET
 
 
 class RoomUpdate(Struct, frozen=True, tag_field="type", tag="room_update"):
+    """Something changed in a room."""
+
     data: RoomUpdateData
     timestamp: str = field(default_factory=timestamp)
 
 
 class ErrorData(Struct, frozen=True):
+    """`error`: a sentence for a person; `code`: stable, for a program.
+
+    `client_id`: of the message that was refused, where it had one. `retry_after`: seconds until it may work.
+    """
+
     error: str
     code: ErrorCode
+    client_id: str | UnsetType = UNSET
+    retry_after: float | UnsetType = UNSET
 
 
 class Error(Struct, frozen=True, tag_field="type", tag="error"):
+    """Something that was asked for cannot be, or something about the connection."""
+
     data: ErrorData
     timestamp: str = field(default_factory=timestamp)
 
 
 class Pong(Struct, frozen=True, tag_field="type", tag="pong"):
+    """The answer to `ping`."""
+
     data: dict = field(default_factory=dict)
     timestamp: str = field(default_factory=timestamp)
 
 
-ServerEvent = Message | Typing | UserStatus | RoomUpdate | Error | Pong
+ServerEvent = Message | History | Typing | UserStatus | RoomUpdate | Error | Pong
 
 _encoder = msgspec.json.Encoder()
 
@@ -308,6 +441,7 @@ def encode(event: ServerEvent) -> str:
     return _encoder.encode(event).decode()
 
 
-def encode_error(error: ChatError) -> str:
-    """The text frame that tells a client of an error."""
-    return encode(Error(ErrorData(error.sentence, error.code)))
+def encode_error(error: ChatError, client_id: str | None = None) -> str:
+    """The text frame that tells a client of an error; `client_id` names the message that it is about."""
+    retry_after = UNSET if error.retry_after is None else error.retry_after
+    return encode(Error(ErrorData(error.sentence, error.code, client_id or UNSET, retry_after)))

@@ -41,6 +41,8 @@ async def test_the_whole_conversation(target, alice, bob, room):
             "message_type": "text",
             "attachment_url": None,
             "voice_note_url": None,
+            "attachments": [],
+            "client_id": None,
             "sender_info": {"id": alice.id, "name": "Alice Martin", "role": "teacher", "avatar": None},
         }
 
