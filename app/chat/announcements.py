@@ -9,19 +9,26 @@ from django.db.models import Model
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.dispatch import receiver
 
+from chat import rooms
 from chat.hub import hub
-from chat.journal import message_data
-from chat.models import ChatMessage, ChatRoom, Membership
+from chat.messages import message_data
+from chat.models import ChatMessage, ChatRoom, Membership, RevokedToken, User
 from chat.people import person
 from chat.protocol import RoomUpdate, RoomUpdateData
+from chat.watch import CHECK
 
 
 def _announce(data: RoomUpdateData, **options: object) -> None:
     transaction.on_commit(lambda: async_to_sync(hub.publish_to_room)(data.room_id, RoomUpdate(data), **options))
 
 
-def _announce_to(user_id: int, data: RoomUpdateData) -> None:
-    transaction.on_commit(lambda: async_to_sync(hub.publish_to_people)([user_id], RoomUpdate(data)))
+def _announce_to(user_ids: list[int], data: RoomUpdateData) -> None:
+    transaction.on_commit(lambda: async_to_sync(hub.publish_to_people)(user_ids, RoomUpdate(data)))
+
+
+def _have_checked() -> None:
+    """Have every process look at once who may still be connected."""
+    transaction.on_commit(lambda: async_to_sync(hub.notify)(CHECK))
 
 
 def _before(instance: Model) -> Model | None:
@@ -31,6 +38,7 @@ def _before(instance: Model) -> Model | None:
 @receiver(pre_save, sender=ChatRoom)
 @receiver(pre_save, sender=Membership)
 @receiver(pre_save, sender=ChatMessage)
+@receiver(pre_save, sender=User)
 def remember(sender: type[Model], instance: Model, **_kwargs: object) -> None:
     """Keep what was stored, so that what changes can be told once it is saved."""
     instance._before = _before(instance)
@@ -52,6 +60,14 @@ def room_deleted(sender: type[Model], instance: ChatRoom, **_kwargs: object) -> 
     _announce(RoomUpdateData(room_id=instance.pk, kind="deleted"), then_empty=True)
 
 
+@receiver(rooms.members_added)
+def members_added(sender: type[Model], room: ChatRoom, users: list[User], **_kwargs: object) -> None:
+    data = RoomUpdateData(room_id=room.pk, kind="participants_added", participants=[person(user) for user in users])
+    _announce(data)
+    # They cannot have joined yet, and this is how they learn of the room.
+    _announce_to([user.pk for user in users], data)
+
+
 @receiver(post_save, sender=Membership)
 def membership_saved(sender: type[Model], instance: Membership, **_kwargs: object) -> None:
     before = instance._before
@@ -62,8 +78,7 @@ def membership_saved(sender: type[Model], instance: Membership, **_kwargs: objec
     added = [person(instance.user)]
     data = RoomUpdateData(room_id=instance.room_id, kind="participants_added", participants=added)
     _announce(data)
-    # She cannot have joined yet, and this is how she learns of the room.
-    _announce_to(instance.user_id, data)
+    _announce_to([instance.user_id], data)
 
 
 @receiver(post_delete, sender=Membership)
@@ -91,3 +106,18 @@ def message_saved(sender: type[Model], instance: ChatMessage, **_kwargs: object)
     else:
         return
     _announce(RoomUpdateData(room_id=instance.room_id, kind=kind, message=message_data(instance)))
+
+
+@receiver(post_save, sender=User)
+def user_saved(sender: type[Model], instance: User, **_kwargs: object) -> None:
+    before = instance._before
+    if before and (
+        (before.is_active and not instance.is_active) or before.tokens_valid_after != instance.tokens_valid_after
+    ):
+        _have_checked()
+
+
+@receiver(post_delete, sender=User)
+@receiver(post_save, sender=RevokedToken)
+def may_no_longer_be_here(sender: type[Model], **_kwargs: object) -> None:
+    _have_checked()

@@ -1,5 +1,7 @@
 """Who is it? Signed tokens (JWT, RFC 7519) and Django's session cookie. All of it is synchronous."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 
@@ -17,11 +19,47 @@ ALGORITHM = "HS256"
 CLOCK_LEEWAY = 10
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Who a token or a session names, and how long that holds."""
+
+    person: SenderInfo
+    expires_at: datetime | None
+    issued_at: datetime | None
+    digest: str
+
+
+def token_expired() -> ChatError:
+    """What somebody is told whose token is over."""
+    return ChatError(ErrorCode.TOKEN_EXPIRED, "The token has expired; get a new one and connect again.")
+
+
 def create_token(user: User, lifetime: timedelta) -> str:
     """A token that says who she is until `lifetime` from now."""
     now = datetime.now(UTC)
     claims = {"user_id": user.pk, "sub": str(user.pk), "iat": now, "exp": now + lifetime}
     return jwt.encode(claims, settings.TOKEN_KEY, algorithm=ALGORITHM)
+
+
+def identity_of_token(token: str) -> Identity:
+    """Whom a token names. Raises `ChatError`, as `person_of_token` does."""
+    person = person_of_token(token)
+    expires_at = jwt.decode(token, options={"verify_signature": False})["exp"]
+    return Identity(person, datetime.fromtimestamp(expires_at, UTC), None, "")
+
+
+def identity_of_cookie(header: str) -> Identity | None:
+    """Whom the session of a `Cookie` header names, or None."""
+    person = person_of_cookie(header)
+    return Identity(person, None, None, "") if person else None
+
+
+def refused(connected: Collection[tuple[int, datetime | None, str]]) -> set[tuple[int, datetime | None, str]]:
+    """Those of (person id, moment of issue, digest of the token) that count no longer."""
+    active = set(
+        User.objects.filter(pk__in=[each[0] for each in connected], is_active=True).values_list("pk", flat=True)
+    )
+    return {each for each in connected if each[0] not in active}
 
 
 def person_of_token(token: str) -> SenderInfo:

@@ -6,21 +6,45 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from chat.protocol import SenderInfo
+from chat.auth import Identity
+from chat.protocol import SenderInfo, Status
 
 logger = logging.getLogger(__name__)
+
+
+class Attendance:
+    """One socket in one room.
+
+    Messages up to the sequence number `after` are known to it, and are not sent to it again. While what it has missed
+    is looked up, the room's events are `held`, each with the sequence number of its message, or None.
+    """
+
+    __slots__ = ("after", "arrived", "held")
+
+    def __init__(self, arrived: int, *, is_held: bool) -> None:
+        self.after = 0
+        self.arrived = arrived
+        """The newest message that had come to this process before; it has not been delivered to this socket."""
+        self.held: list[tuple[int | None, str]] | None = [] if is_held else None
 
 
 class Connection:
     """Who a WebSocket belongs to, the rooms it has joined, and what is still to be sent to it, in order."""
 
     def __init__(self, send: Callable[[dict], Awaitable[None]]) -> None:
-        self.person: SenderInfo | None = None
-        self.rooms: set[int] = set()
+        self.identity: Identity | None = None
+        self.status: Status = "online"
+        self.rooms: dict[int, Attendance] = {}
+        self.typing: dict[int, float] = {}
+        """The rooms in which she types at this socket, with the loop's time of when that was last told."""
         self.is_closing = False
         self._send = send
         self._outbox: deque[dict] = deque()
         self._writer: asyncio.Task[None] | None = None
+
+    @property
+    def person(self) -> SenderInfo | None:
+        return self.identity.person if self.identity else None
 
     def send(self, text: str) -> None:
         """Send a text frame, after all that was given before; nothing after `close`."""

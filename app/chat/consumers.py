@@ -2,19 +2,25 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
 from urllib.parse import parse_qs
 
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from chat import auth, conversation, database, protocol
+from chat import auth, conversation, database, limits, protocol
+from chat.auth import Identity
 from chat.connection import Connection
 from chat.hub import hub
+from chat.journal import Draft
+from chat.limits import Bucket
+from chat.presence import keeper
 from chat.protocol import (
+    AnyClientEvent,
     Auth,
     ChatError,
-    ClientEvent,
     CloseCode,
     ErrorCode,
     JoinRoom,
@@ -22,6 +28,7 @@ from chat.protocol import (
     Message,
     Ping,
     Pong,
+    Read,
     SenderInfo,
     SendMessage,
     SetStatus,
@@ -31,8 +38,16 @@ from chat.watch import watch
 
 logger = logging.getLogger(__name__)
 
-CLOSE_CODES = {ErrorCode.UNAVAILABLE: CloseCode.UNAVAILABLE, ErrorCode.INTERNAL: CloseCode.INTERNAL}
+CLOSE_CODES = {
+    ErrorCode.UNAVAILABLE: CloseCode.UNAVAILABLE,
+    ErrorCode.INTERNAL: CloseCode.INTERNAL,
+    ErrorCode.RATE_LIMITED: CloseCode.RATE_LIMITED,
+    ErrorCode.TOO_MANY_CONNECTIONS: CloseCode.RATE_LIMITED,
+}
 """What a connection is closed with after an error that ends it; 4401 after all others."""
+
+ENDS_THE_CONNECTION = (ErrorCode.INVALID_TOKEN, ErrorCode.TOKEN_EXPIRED, ErrorCode.REVOKED)
+"""Errors of an `auth` event after which the connection is of no use."""
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
@@ -47,13 +62,24 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def __call__(self, scope: dict, receive: object, send: object) -> None:
         self.connection = Connection(send)
-        self._patience: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._events = Bucket(settings.LIMITS["events"])
+        self._patience = Bucket(settings.LIMIT_PATIENCE)
         try:
             await super().__call__(scope, receive, send)
         finally:
             # Channels calls `disconnect` neither when the server stops nor after an exception.
-            self._stop_waiting()
-            hub.disconnect(self.connection)
+            self._stop_timer()
+            await self._gone()
+
+    async def _gone(self) -> None:
+        hub.disconnect(self.connection)
+        try:
+            for room_id in list(self.connection.typing):
+                await conversation.stop_typing(self.connection, room_id)
+        finally:
+            if self.connection.person:
+                keeper.left(self.connection)
             await self.connection.abandon()
 
     async def dispatch(self, message: dict) -> None:
@@ -68,8 +94,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _connected(self) -> None:
         await self.accept()
         try:
-            if person := await self._person_of_handshake():
-                await self._authenticated(person)
+            if identity := await self._identity_of_handshake():
+                await self._authenticated(identity)
             else:
                 self._wait_for_auth()
         except ChatError as error:
@@ -78,22 +104,25 @@ class ChatConsumer(AsyncWebsocketConsumer):
             logger.exception("A handshake could not be handled")
             self._refuse(_internal())
 
-    async def _person_of_handshake(self) -> SenderInfo | None:
-        """The person that the query string, the `Authorization` header or the session cookie names, or None."""
+    async def _identity_of_handshake(self) -> Identity | None:
+        """What the query string, the `Authorization` header or the session cookie says, or None."""
         headers = dict(self.scope["headers"])
         token = parse_qs(self.scope["query_string"].decode("latin1")).get("token", [""])[0]
         scheme, _, credentials = headers.get(b"authorization", b"").decode("latin1").partition(" ")
         if not token and scheme.lower() == "bearer":
             token = credentials.strip()
         if token:
-            return await database.query(auth.person_of_token, token)
+            return await database.query(auth.identity_of_token, token)
         if cookie := headers.get(b"cookie"):
-            return await database.query(auth.person_of_cookie, cookie.decode("latin1"))
+            return await database.query(auth.identity_of_cookie, cookie.decode("latin1"))
         return None
 
-    async def _authenticated(self, person: SenderInfo) -> None:
+    async def _authenticated(self, identity: Identity) -> None:
         watch.start()
-        await hub.connect(self.connection, person)
+        await hub.connect(self.connection, identity)
+        if not self.connection.is_closing:
+            await keeper.arrived(self.connection)
+            self._wait_for_expiry(identity)
 
     def _refuse(self, error: ChatError) -> None:
         """Say why, then close."""
@@ -101,86 +130,126 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.connection.close(CLOSE_CODES.get(error.code, CloseCode.UNAUTHENTICATED))
 
     def _wait_for_auth(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._patience = loop.call_later(settings.AUTH_TIMEOUT, lambda: self._refuse(_not_authenticated()))
+        self._start_timer(settings.AUTH_TIMEOUT, lambda: self._refuse(_not_authenticated()))
 
-    def _stop_waiting(self) -> None:
-        if self._patience:
-            self._patience.cancel()
-            self._patience = None
+    def _wait_for_expiry(self, identity: Identity) -> None:
+        """Warn before the token ends, and close when it has."""
+        self._stop_timer()
+        if identity.expires_at is None:
+            return
+        left = (identity.expires_at - datetime.now(UTC)).total_seconds()
+        # A timer of years overflows; by then another token is due anyway.
+        warn_after = min(max(0.0, left - settings.TOKEN_WARNING), 30 * 86400)
+        self._start_timer(warn_after, lambda: self._warn(identity.expires_at))
+
+    def _warn(self, expires_at: datetime) -> None:
+        left = (expires_at - datetime.now(UTC)).total_seconds()
+        if left > settings.TOKEN_WARNING + 1:
+            self._wait_for_expiry(self.connection.identity)
+            return
+        sentence = f"Your token expires in {max(0, round(left))} s; send `auth` with a fresh one to stay connected."
+        self.connection.send(protocol.encode_error(ChatError(ErrorCode.TOKEN_EXPIRING, sentence)))
+        self._start_timer(max(0.0, left), lambda: self._refuse(auth.token_expired()))
+
+    def _start_timer(self, seconds: float, act: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._deadline = asyncio.get_running_loop().call_later(seconds, act)
+
+    def _stop_timer(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
 
     async def _received(self, frame: dict) -> None:
+        event = None
         try:
+            if wait := self._events.take():
+                raise limits.refused("events", wait)
             if (text := frame.get("text")) is None:
                 raise ChatError(ErrorCode.BINARY_FRAME, "This server speaks JSON in text frames, not binary ones.")
-            await self._handle(protocol.decode(text))
+            event = protocol.decode(text)
+            await self._handle(event)
         except ChatError as error:
-            self.connection.send(protocol.encode_error(error))
+            self._answer(error, event)
         except Exception:
             logger.exception("An event could not be handled")
-            self.connection.send(protocol.encode_error(_internal()))
+            self._answer(_internal(), event)
 
-    async def _handle(self, event: ClientEvent) -> None:
-        person = self.connection.person
+    def _answer(self, error: ChatError, event: AnyClientEvent | None) -> None:
+        if error.code is ErrorCode.RATE_LIMITED and self._patience.take():
+            self._refuse(error)
+            return
+        client_id = event.data.client_id if isinstance(event, SendMessage) else None
+        self.connection.send(protocol.encode_error(error, client_id))
+
+    async def _handle(self, event: AnyClientEvent) -> None:
         if isinstance(event, Auth):
             await self._handle_auth(event)
             return
-        if person is None:
+        if self.connection.person is None:
             raise _not_authenticated()
         match event:
             case JoinRoom():
-                await conversation.join(self.connection, protocol.room_of(event))
+                await conversation.join(self.connection, protocol.room_of(event), event.data)
             case LeaveRoom():
-                self._leave(protocol.room_of(event))
+                await conversation.leave(self.connection, protocol.room_of(event))
             case SendMessage():
-                await self._say(person, protocol.room_of(event), event.data.content)
+                await self._say(protocol.room_of(event), event)
             case SetTyping():
-                await conversation.set_typing(person, protocol.room_of(event), event.data.is_typing)
+                await conversation.set_typing(self.connection, protocol.room_of(event), event.data.is_typing)
             case SetStatus():
-                await conversation.set_status(person, event.data.status)
+                limits.people.take(self.connection.person.id, "signals")
+                await keeper.said(self.connection, event.data.status)
+            case Read():
+                await conversation.mark_read(self.connection.person, protocol.room_of(event), event.data.seq)
             case Ping():
                 self.connection.send(protocol.encode(Pong()))
 
     async def _handle_auth(self, event: Auth) -> None:
-        if self.connection.person:
-            await self._confirm(event, self.connection.person)
-        elif event.data.token:
-            await self._authenticate(event)
-        else:
-            raise _not_authenticated()
+        try:
+            if known := self.connection.person:
+                await self._confirm(event, known)
+            elif event.data.token:
+                await self._authenticate(event)
+            else:
+                raise _not_authenticated()
+        except ChatError as error:
+            if error.code not in ENDS_THE_CONNECTION:
+                raise
+            self._refuse(error)
 
     async def _confirm(self, event: Auth, known: SenderInfo) -> None:
-        """The connection's identity is settled: whatever else the event says is an error."""
+        """The connection's identity is settled: another one is an error, a fresh token of the same person renews it."""
         if protocol.claimed_user(event) not in (None, known.id):
             raise _identity_mismatch()
-        if event.data.token and (await database.query(auth.person_of_token, event.data.token)).id != known.id:
-            raise _identity_mismatch()
+        if event.data.token:
+            identity = await database.query(auth.identity_of_token, event.data.token)
+            if identity.person.id != known.id:
+                raise _identity_mismatch()
+            self.connection.identity = identity
+            self._wait_for_expiry(identity)
 
     async def _authenticate(self, event: Auth) -> None:
         # The token came in time; how long its check takes is not the client's fault.
-        self._stop_waiting()
+        self._stop_timer()
         try:
-            person = await database.query(auth.person_of_token, event.data.token)
-            if protocol.claimed_user(event) not in (None, person.id):
+            identity = await database.query(auth.identity_of_token, event.data.token)
+            if protocol.claimed_user(event) not in (None, identity.person.id):
                 raise _identity_mismatch()
-            await self._authenticated(person)
+            await self._authenticated(identity)
         except ChatError as error:
-            if error.code in (ErrorCode.INVALID_TOKEN, ErrorCode.TOKEN_EXPIRED):
-                self._refuse(error)
-                return
-            self._wait_for_auth()
+            if error.code not in ENDS_THE_CONNECTION:
+                self._wait_for_auth()
             raise
 
-    def _leave(self, room_id: int) -> None:
-        if room_id not in self.connection.rooms:
-            raise ChatError(ErrorCode.NOT_JOINED, "You have not joined this room; there is nothing to leave.")
-        hub.leave(self.connection, room_id)
-
-    async def _say(self, person: SenderInfo, room_id: int, content: str) -> None:
-        message = await conversation.say(person, room_id, content)
-        if room_id not in self.connection.rooms:
+    async def _say(self, room_id: int, event: SendMessage) -> None:
+        draft = Draft(room_id, self.connection.person, event.data.content, client_id=event.data.client_id)
+        stored = await conversation.say(draft)
+        # With the message, whoever hears it takes it that she types no longer.
+        self.connection.typing.pop(room_id, None)
+        if room_id not in self.connection.rooms or not stored.is_new:
             # Her own message is also her receipt, joined or not.
-            self.connection.send(protocol.encode(Message(message, room_id)))
+            self.connection.send(protocol.encode(Message(stored.message, room_id)))
 
 
 def _internal() -> ChatError:

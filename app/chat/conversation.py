@@ -1,60 +1,170 @@
 """What people do in rooms, step by step: may she, make it durable, tell the others.
 
-The consumer calls this, and so does everything else that speaks for a person.
+The consumer calls this, the HTTP API calls this, and so does everything else that speaks for a person.
 """
 
-from chat import database, people, protocol, rooms
+import asyncio
+
+from django.conf import settings
+
+from chat import database, limits, messages, presence, protocol, rooms
 from chat.connection import Connection
 from chat.hub import hub
-from chat.journal import Draft, Journal
+from chat.journal import Draft, Journal, Stored
+from chat.messages import Missed
 from chat.protocol import (
+    HISTORY_FRAME,
+    MAX_HISTORY,
+    ChatError,
+    ErrorCode,
+    History,
+    HistoryData,
+    JoinData,
     Message,
     MessageData,
+    RoomUpdate,
+    RoomUpdateData,
     SenderInfo,
-    Status,
     Typing,
     TypingData,
     UserStatus,
-    UserStatusData,
 )
 
 journal = Journal()
 
 
-async def join(connection: Connection, room_id: int) -> None:
-    """Let a socket hear the room from now on. Raises `ChatError`: `invalid_room`, `unavailable`."""
+async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
+    """Let a socket hear the room from now on, after what it wants to know of before.
+
+    Raises `ChatError`: `invalid_room`, `invalid_event`, `too_many_rooms`, `rate_limited`, `unavailable`.
+    """
+    if wanted.since is not None and wanted.history is not None:
+        raise ChatError(ErrorCode.INVALID_EVENT, "Ask for what came `since`, or for so much `history`; not for both.")
+    if room_id not in connection.rooms and len(connection.rooms) >= settings.ROOMS_PER_CONNECTION:
+        raise ChatError(
+            ErrorCode.TOO_MANY_ROOMS,
+            f"This connection has joined {settings.ROOMS_PER_CONNECTION} rooms; leave one, or open another connection.",
+        )
+    limits.people.take(connection.person.id, "joins")
     while True:
         removals = hub.removals
         await database.query(rooms.require_member, connection.person.id, room_id)
         # What is known now holds only if the process would have heard of a removal since, and did not.
         if hub.hears(room_id) and hub.removals == removals:
-            hub.join(connection, room_id)
-            return
+            break
         await hub.listen(room_id)
+    attendance = hub.join(connection, room_id, is_held=True)
+    try:
+        missed, states = await database.query(_before, connection.person.id, room_id, wanted)
+    except BaseException:
+        hub.leave(connection, room_id)
+        raise
+    if missed:
+        for frame in _history(room_id, wanted, missed):
+            connection.send(protocol.encode(frame))
+    hub.release(connection, room_id, attendance, missed.last_seq if missed else 0)
+    for state in states:
+        connection.send(protocol.encode(state))
 
 
-async def say(sender: SenderInfo, room_id: int, content: str) -> MessageData:
-    """Store a message, then send it to everyone who has joined the room.
+def _before(user_id: int, room_id: int, wanted: JoinData) -> tuple[Missed | None, list[UserStatus]]:
+    missed = None
+    if wanted.since is not None or wanted.history is not None:
+        missed = messages.missed(room_id, wanted.since, wanted.history)
+        messages.mark_delivered([(room_id, [user_id], missed.last_seq)])
+    return missed, presence.states(room_id, user_id)
 
-    Raises `ChatError`: `invalid_room`, `content_empty`, `content_too_long`, `content_invalid`, `unavailable`.
+
+def _history(room_id: int, wanted: JoinData, missed: Missed) -> list[History]:
+    """The answer to a join, in frames of at most `HISTORY_FRAME` messages."""
+    pieces = _pieces(missed.messages) or [[]]
+    changes = _pieces(missed.changed)
+    # A frame has the one or the other, so that none grows beyond what a client takes.
+    frames = [(piece, []) for piece in pieces] + [([], piece) for piece in changes]
+    more = None
+    if wanted.since is not None and missed.count > MAX_HISTORY:
+        more = f"/chats/messages/?room_id={room_id}&after={wanted.since}&before={missed.messages[0].seq}"
+    return [
+        History(
+            HistoryData(
+                room_id=room_id,
+                messages=found,
+                changed=changed,
+                complete=number == len(frames),
+                last_seq=missed.last_seq,
+                missed=missed.count,
+                next=more,
+            )
+        )
+        for number, (found, changed) in enumerate(frames, start=1)
+    ]
+
+
+def _pieces(found: list[MessageData]) -> list[list[MessageData]]:
+    return [found[start : start + HISTORY_FRAME] for start in range(0, len(found), HISTORY_FRAME)]
+
+
+async def leave(connection: Connection, room_id: int) -> None:
+    """Let a socket hear the room no more. Raises `ChatError` (`not_joined`)."""
+    if room_id not in connection.rooms:
+        raise ChatError(ErrorCode.NOT_JOINED, "You have not joined this room; there is nothing to leave.")
+    hub.leave(connection, room_id)
+    await stop_typing(connection, room_id)
+
+
+async def say(draft: Draft) -> Stored:
+    """Store a message, then send it to everyone who has joined the room; one that was stored before is not sent again.
+
+    Raises `ChatError`: `rate_limited`, `invalid_room`, `forbidden`, `content_…`, `unavailable`.
     """
-    content = protocol.clean_content(content)
-    await database.query(rooms.require_member, sender.id, room_id)
-    message = await journal.append(Draft(room_id, sender, content))
-    await hub.publish_to_room(room_id, Message(message, room_id))
-    return message
+    limits.people.take(draft.sender.id, "messages")
+    stored = await journal.append(draft.cleaned())
+    if stored.is_new:
+        await hub.publish_to_room(draft.room_id, Message(stored.message, draft.room_id))
+    return stored
 
 
-async def set_typing(person: SenderInfo, room_id: int, is_typing: bool) -> None:
-    """Tell the other members that she types, or no longer does. Raises `ChatError`: `invalid_room`, `unavailable`."""
-    await database.query(rooms.require_member, person.id, room_id)
-    event = Typing(TypingData(room_id, person.id, person.name, is_typing))
-    await hub.publish_to_room(room_id, event, except_person=person.id)
+async def mark_read(person: SenderInfo, room_id: int, seq: int | None = None) -> None:
+    """Move her read mark up to `seq`, or to the newest message, and tell the room if it moved.
+
+    Raises `ChatError`: `rate_limited`, `invalid_room`, `unavailable`.
+    """
+    limits.people.take(person.id, "signals")
+    if (mark := await database.query(messages.mark_read, person.id, room_id, seq)) is not None:
+        await hub.publish_to_room(
+            room_id, RoomUpdate(RoomUpdateData(room_id=room_id, kind="read", user_id=person.id, seq=mark))
+        )
 
 
-async def set_status(person: SenderInfo, status: Status) -> None:
-    """Tell everyone who shares a room with her. Raises `ChatError`: `unavailable`."""
-    last_seen = await database.query(people.mark_seen, person.id)
-    others = await database.query(rooms.people_sharing_a_room, person.id)
-    event = UserStatus(UserStatusData(person.id, status, protocol.timestamp(last_seen)))
-    await hub.publish_to_people(others, event)
+async def set_typing(connection: Connection, room_id: int, is_typing: bool) -> None:
+    """Tell the other members that she types, or no longer does; that she still does, only now and then.
+
+    Raises `ChatError`: `rate_limited`, `invalid_room`, `forbidden`, `unavailable`.
+    """
+    person = connection.person
+    limits.people.take(person.id, "signals")
+    told, now = connection.typing.get(room_id), asyncio.get_running_loop().time()
+    if is_typing and told is not None and now - told < settings.TYPING_REPEAT:
+        return
+    await database.query(rooms.require_typist, person.id, room_id, person.role)
+    if is_typing:
+        connection.typing[room_id] = now
+        await hub.publish_to_room(
+            room_id,
+            _typing(person, room_id, is_typing=True),
+            except_person=person.id,
+            lapses_into=_typing(person, room_id, is_typing=False),
+        )
+    else:
+        await stop_typing(connection, room_id)
+
+
+async def stop_typing(connection: Connection, room_id: int) -> None:
+    """Tell the other members that she types no longer, if she did at this socket."""
+    if connection.typing.pop(room_id, None) is not None:
+        person = connection.person
+        await hub.publish_to_room(room_id, _typing(person, room_id, is_typing=False), except_person=person.id)
+
+
+def _typing(person: SenderInfo, room_id: int, *, is_typing: bool) -> Typing:
+    return Typing(TypingData(room_id, person.id, person.name, is_typing))

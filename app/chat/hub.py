@@ -8,15 +8,16 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from uuid import uuid4
 
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
 
 from chat import protocol
-from chat.connection import Connection
-from chat.protocol import ChatError, ErrorCode, RoomUpdate, RoomUpdateData, SenderInfo, ServerEvent
+from chat.auth import Identity
+from chat.connection import Attendance, Connection
+from chat.protocol import ChatError, ErrorCode, Message, RoomUpdate, RoomUpdateData, ServerEvent
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +62,27 @@ class Hub:
         self._tidier: asyncio.Task[None] | None = None
         self._echoes: dict[str, asyncio.Future[None]] = {}
         self._delivered: dict[str, None] = {}
+        self._arrived: dict[int, int] = {}
+        self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
+        self._on_notice: list[Callable[[dict], None]] = []
         self.removals = 0
         """Counts the removals from rooms that have reached this process: who looks whether a person is a member, and
         finds the count changed afterwards, looks again."""
 
-    async def connect(self, connection: Connection, person: SenderInfo) -> None:
+    async def connect(self, connection: Connection, identity: Identity) -> None:
         """From now on, events for this person reach this socket. Raises `ChatError` (`unavailable`)."""
         await self._subscribe(PEOPLE)
         if not connection.is_closing:
-            connection.person = person
-            self._people[person.id].add(connection)
+            connection.identity = identity
+            self._people[identity.person.id].add(connection)
+
+    def connections(self, user_id: int) -> Collection[Connection]:
+        """Her sockets in this process."""
+        return self._people.get(user_id, ())
+
+    def people(self) -> dict[int, set[Connection]]:
+        """Who is connected to this process, and her sockets."""
+        return self._people
 
     def disconnect(self, connection: Connection) -> None:
         """The socket is gone, or about to be."""
@@ -87,20 +99,42 @@ class Hub:
         """Have this process receive the room's events. Raises `ChatError` (`unavailable`)."""
         await self._subscribe(room_group(room_id))
 
-    def join(self, connection: Connection, room_id: int) -> None:
-        """From now on, events of this room, which the process must hear already, reach this socket."""
+    def join(self, connection: Connection, room_id: int, *, is_held: bool = False) -> Attendance:
+        """From now on, events of this room, which the process must hear already, reach this socket.
+
+        With `is_held` they wait for `release`.
+        """
+        attendance = Attendance(self._arrived.get(room_id, 0), is_held=is_held)
         if not connection.is_closing:
-            connection.rooms.add(room_id)
+            connection.rooms[room_id] = attendance
             self._rooms[room_id].add(connection)
+        return attendance
+
+    def release(self, connection: Connection, room_id: int, attendance: Attendance, after: int) -> None:
+        """Let what was held go to the socket, without the messages up to `after`, which it has."""
+        held, attendance.held, attendance.after = attendance.held or [], None, after
+        if connection.rooms.get(room_id) is attendance:
+            for seq, text in held:
+                if seq is None or seq > after:
+                    connection.send(text)
 
     def leave(self, connection: Connection, room_id: int) -> None:
         """From now on, events of this room do not reach this socket."""
-        connection.rooms.discard(room_id)
+        connection.rooms.pop(room_id, None)
         _discard(self._rooms, room_id, connection)
         if room_id not in self._rooms and self.hears(room_id):
             self._abandoned_rooms.add(room_id)
             if self._tidier is None:
                 self._tidier = asyncio.create_task(self._unsubscribe())
+
+    def arrivals(self) -> list[tuple[int, set[int], int]]:
+        """What came to sockets here since the last call: room id, person ids, the newest sequence number."""
+        arrived, self._arrived = self._arrived, {}
+        return [
+            (room_id, {each.person.id for each in here if each.rooms[room_id].arrived < seq}, seq)
+            for room_id, seq in arrived.items()
+            if (here := self._rooms.get(room_id))
+        ]
 
     def joined(self) -> set[tuple[int, int]]:
         """Who is where in this process: room id and person id."""
@@ -121,15 +155,22 @@ class Hub:
         except_person: int | None = None,
         then_remove: Collection[int] = (),
         then_empty: bool = False,
+        lapses_into: ServerEvent | None = None,
     ) -> None:
         """Send an event to every socket that has joined the room, in every process.
 
         Sockets of `except_person` are left out; sockets of the persons in `then_remove`, or with `then_empty` all of
-        them, get the event and are then no longer in the room.
+        them, get the event and are then no longer in the room. `lapses_into` is an event that every process sends
+        after it by itself, `TYPING_TIMEOUT` seconds later, or before the next message of `except_person`, unless
+        another event that leaves her out comes first: that she types must end, whatever becomes of her process.
         """
         envelope = {"room": room_id, "text": protocol.encode(event)}
         if except_person is not None:
             envelope["except"] = except_person
+        if lapses_into is not None:
+            envelope["lapse"] = protocol.encode(lapses_into)
+        if isinstance(event, Message):
+            envelope |= {"seq": event.data.seq, "sender": event.data.sender}
         if then_remove:
             envelope["remove"] = list(then_remove)
         if then_empty:
@@ -140,6 +181,14 @@ class Hub:
         """Send an event to every socket of these persons, in every process."""
         if user_ids:
             await self._publish(PEOPLE, {"people": list(user_ids), "text": protocol.encode(event)})
+
+    def on_notice(self, receiver: Callable[[dict], None]) -> None:
+        """Have `receiver` called with every notice that another process, or this one, sends to all."""
+        self._on_notice.append(receiver)
+
+    async def notify(self, notice: dict) -> None:
+        """Send a notice, of which no socket hears, to every process."""
+        await self._publish(PEOPLE, {"notice": notice})
 
     async def check(self) -> None:
         """Raise `ChatError` unless what this process publishes comes back to it within `CHANNEL_LAYER_TIMEOUT`."""
@@ -156,6 +205,8 @@ class Hub:
 
     async def stop(self) -> None:
         """End what runs in the background; the hub is not used afterwards."""
+        for timer, _ in self._lapses.values():
+            timer.cancel()
         tasks = [task for task in (self._reader, self._tidier) if task]
         for task in tasks:
             task.cancel()
@@ -217,22 +268,54 @@ class Hub:
                 echo.set_result(None)
         elif (room_id := envelope.get("room")) is not None:
             self._deliver_to_room(room_id, envelope)
+        elif (notice := envelope.get("notice")) is not None:
+            for receiver in self._on_notice:
+                receiver(notice)
         else:
             for user_id in envelope["people"]:
                 for connection in self._people.get(user_id, ()):
                     connection.send(envelope["text"])
 
     def _deliver_to_room(self, room_id: int, envelope: dict) -> None:
-        excepted = envelope.get("except")
-        for connection in self._rooms.get(room_id, ()):
-            if connection.person.id != excepted:
-                connection.send(envelope["text"])
+        seq, excepted = envelope.get("seq"), envelope.get("except")
         removed, everyone = envelope.get("remove", ()), envelope.get("empty", False)
+        if seq is not None:
+            self._arrived[room_id] = max(seq, self._arrived.get(room_id, 0))
+            self._lapse(room_id, envelope["sender"])
+        elif excepted is not None:
+            self._expect_lapse(room_id, excepted, envelope.get("lapse"))
+        self._send(room_id, envelope["text"], seq=seq, excepted=excepted, can_wait=not (removed or everyone))
         if removed or everyone:
             self.removals += 1
             for connection in list(self._rooms.get(room_id, ())):
                 if everyone or connection.person.id in removed:
                     self.leave(connection, room_id)
+
+    def _send(
+        self, room_id: int, text: str, *, seq: int | None = None, excepted: int | None = None, can_wait: bool = True
+    ) -> None:
+        for connection in self._rooms.get(room_id, ()):
+            attendance = connection.rooms[room_id]
+            if connection.person.id == excepted or (seq is not None and seq <= attendance.after):
+                continue
+            if can_wait and attendance.held is not None:
+                attendance.held.append((seq, text))
+            else:
+                connection.send(text)
+
+    def _expect_lapse(self, room_id: int, user_id: int, text: str | None) -> None:
+        """What was to lapse is overtaken by another event; `text` is what that one lapses into, if it does."""
+        if earlier := self._lapses.pop((room_id, user_id), None):
+            earlier[0].cancel()
+        if text is not None and room_id in self._rooms:
+            timer = asyncio.get_running_loop().call_later(settings.TYPING_TIMEOUT, self._lapse, room_id, user_id)
+            self._lapses[room_id, user_id] = (timer, text)
+
+    def _lapse(self, room_id: int, user_id: int) -> None:
+        if lapse := self._lapses.pop((room_id, user_id), None):
+            timer, text = lapse
+            timer.cancel()
+            self._send(room_id, text, excepted=user_id)
 
 
 def _discard(index: defaultdict[int, set[Connection]], key: int, connection: Connection) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from chat.hub import hub
+from chat.presence import keeper
 from chat.watch import watch
 
 
@@ -14,5 +15,6 @@ async def lifespan(
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await watch.stop()
+    await keeper.stop()
     await hub.stop()
     await send({"type": "lifespan.shutdown.complete"})

@@ -42,6 +42,7 @@ class ErrorCode(StrEnum):
     TOO_MANY_ROOMS = "too_many_rooms"
     FORBIDDEN = "forbidden"
     INVALID_MESSAGE = "invalid_message"
+    INVALID_PARTICIPANTS = "invalid_participants"
     INVALID_FILE = "invalid_file"
     FILE_TOO_LARGE = "file_too_large"
     CONTENT_EMPTY = "content_empty"
@@ -245,10 +246,14 @@ def claimed_user(event: Auth) -> int | None:
     return event.user_id if event.data.user_id is None else event.data.user_id
 
 
-def clean_content(content: str) -> str:
-    """A message's text as it is stored: trimmed, 1 to 2,000 characters, none of which a database refuses."""
+def clean_content(content: str, *, may_be_empty: bool = False) -> str:
+    """A message's text as it is stored: trimmed, 1 to 2,000 characters, none of which a database refuses.
+
+    It `may_be_empty` where the message has a file. Raises `ChatError`: `content_empty`, `content_too_long`,
+    `content_invalid`.
+    """
     content = content.strip()
-    if not content:
+    if not content and not may_be_empty:
         raise ChatError(ErrorCode.CONTENT_EMPTY, "The message is empty; write something.")
     if len(content) > MAX_CONTENT:
         raise ChatError(

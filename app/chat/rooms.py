@@ -1,12 +1,20 @@
 """The rules of rooms, in one place: who may do what, where. All of it is synchronous and reads the database."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.dispatch import Signal
 
-from chat.models import ChatRoom, Membership, User
+from chat.models import ChatMessage, ChatRoom, Membership, Role, RoomType, User
 from chat.protocol import ChatError, ErrorCode
+
+MODERATORS = frozenset({Role.TEACHER, Role.SCHOOL_ADMIN, Role.SUPER_ADMIN, Role.ADMIN})
+"""Who may create rooms, invite, moderate, and write in announcement rooms."""
+
+members_added = Signal()
+"""Several people came into a room at once: `room`, `users`. Single memberships send the signals of their model."""
 
 
 def invalid_room() -> ChatError:
@@ -14,21 +22,52 @@ def invalid_room() -> ChatError:
     return ChatError(ErrorCode.INVALID_ROOM, "Invalid room ID")
 
 
-def require_member(user_id: int, room_id: int) -> None:
-    """Raise `ChatError` (`invalid_room`) unless the person is active and a member of the living room."""
-    if not Membership.objects.filter(
-        room_id=room_id, user_id=user_id, room__is_deleted=False, user__is_active=True
-    ).exists():
-        raise invalid_room()
+def invalid_message() -> ChatError:
+    """The one answer for a message that does not exist and for one in a room that is not hers."""
+    return ChatError(ErrorCode.INVALID_MESSAGE, "There is no such message in your rooms.")
+
+
+def may_moderate(role: str) -> bool:
+    """Whether a person of this role may create rooms, invite, and delete what others wrote, in her own rooms."""
+    return role in MODERATORS
+
+
+def refusal_to_write(room: ChatRoom, role: str) -> ChatError | None:
+    """Why a member of this role may not write in the room, or None when she may."""
+    if room.room_type == RoomType.ANNOUNCEMENT and not may_moderate(role):
+        return ChatError(ErrorCode.FORBIDDEN, "This room is for announcements; only teachers and administrators write.")
+    return None
+
+
+def require_moderator(user: User, deed: str) -> None:
+    """Raise `ChatError` (`forbidden`) unless her role allows the deed, which is named like "create rooms"."""
+    if not may_moderate(user.role):
+        raise ChatError(ErrorCode.FORBIDDEN, f"Only teachers and administrators may {deed}.")
+
+
+def require_member(user_id: int, room_id: int) -> Membership:
+    """Her membership, with its room. Raises `ChatError` (`invalid_room`) where there is none that is alive."""
+    try:
+        return _living_memberships().select_related("room").get(room_id=room_id, user_id=user_id)
+    except Membership.DoesNotExist:
+        raise invalid_room() from None
+
+
+def require_typist(user_id: int, room_id: int, role: str) -> None:
+    """Raise `ChatError` (`invalid_room`, `forbidden`) unless she may write in the room."""
+    if refusal := refusal_to_write(require_member(user_id, room_id).room, role):
+        raise refusal
+
+
+def _living_memberships() -> QuerySet[Membership]:
+    return Membership.objects.filter(room__is_deleted=False, user__is_active=True)
 
 
 def strangers(joined: set[tuple[int, int]]) -> set[tuple[int, int]]:
     """Those of the pairs (room id, person id) in which the person is not, or no longer, an active member."""
-    members = Membership.objects.filter(
+    members = _living_memberships().filter(
         room_id__in={room_id for room_id, _ in joined},
         user_id__in={user_id for _, user_id in joined},
-        room__is_deleted=False,
-        user__is_active=True,
     )
     return joined - set(members.values_list("room_id", "user_id"))
 
@@ -36,6 +75,15 @@ def strangers(joined: set[tuple[int, int]]) -> set[tuple[int, int]]:
 def rooms_of(user: User) -> QuerySet[ChatRoom]:
     """Her rooms, the one with the newest activity first."""
     return user.rooms.filter(is_deleted=False).order_by("-last_update", "-id")
+
+
+def room_of(user: User, key: str) -> ChatRoom:
+    """The room of hers that has this id or uuid. Raises `ChatError` (`invalid_room`)."""
+    try:
+        wanted = {"pk": int(key)} if key.isdecimal() else {"uuid": UUID(key)}
+        return rooms_of(user).select_related("school").get(**wanted)
+    except (ChatRoom.DoesNotExist, ValueError, OverflowError):
+        raise invalid_room() from None
 
 
 def people_sharing_a_room(user_id: int) -> list[int]:
@@ -48,12 +96,156 @@ def people_sharing_a_room(user_id: int) -> list[int]:
     )
 
 
+def people_with(ids: Collection[int]) -> list[User]:
+    """The active people with these ids. Raises `ChatError` (`invalid_participants`) that names who is not there."""
+    found = {user.pk: user for user in User.objects.filter(pk__in=ids, is_active=True)}
+    if missing := sorted(set(ids) - found.keys()):
+        raise ChatError(ErrorCode.INVALID_PARTICIPANTS, f"There is nobody with the id {', '.join(map(str, missing))}.")
+    return list(found.values())
+
+
 @transaction.atomic
-def create_room(name: str, members: Iterable[User]) -> ChatRoom:
+def create_room(
+    name: str,
+    members: Iterable[User],
+    *,
+    room_type: str = RoomType.GROUP,
+    details: str = "",
+    extra_data: dict | None = None,
+) -> ChatRoom:
     """A new room with its members. Raises Django's `ValidationError` for a name that is empty or too long."""
-    room = ChatRoom(name=name)
+    room = ChatRoom(
+        name=name,
+        is_group=room_type != RoomType.PRIVATE,
+        room_type=room_type,
+        details=details,
+        extra_data=extra_data,
+    )
+    members = list(dict.fromkeys(members))
+    if room_type == RoomType.PRIVATE:
+        room.pair = _pair(members)
     room.full_clean()
     room.save()
-    for member in members:
-        Membership.objects.get_or_create(room=room, user=member)
+    _add(room, members)
     return room
+
+
+def create_group(creator: User, participants: Collection[int], **wanted: object) -> ChatRoom:
+    """A new room of the creator and the people with these ids; `wanted` as in `create_room`.
+
+    Raises `ChatError`: `forbidden`, `invalid_participants`; Django's `ValidationError`.
+    """
+    require_moderator(creator, "create rooms")
+    return create_room(members=[creator, *people_with(participants)], **wanted)
+
+
+def open_private(creator: User, participants: Collection[int], **wanted: object) -> tuple[ChatRoom, bool]:
+    """The private room of the creator and one other person, and whether it is new: two people never have two.
+
+    Raises `ChatError`: `invalid_participants` unless there is exactly one other, `forbidden` for one whom she may not
+    write to.
+    """
+    others = set(participants) - {creator.pk}
+    if len(others) != 1:
+        raise ChatError(
+            ErrorCode.INVALID_PARTICIPANTS, "A private room is for you and one other person; name her, or make a group."
+        )
+    if not may_moderate(creator.role) and not others <= set(people_sharing_a_room(creator.pk)):
+        raise ChatError(
+            ErrorCode.FORBIDDEN, "You may open a private room only with somebody who shares a room with you."
+        )
+    members = [creator, *people_with(others)]
+    wanted = {"name": "", **wanted, "room_type": RoomType.PRIVATE}
+    if room := _private_room(members):
+        return room, False
+    try:
+        return create_room(members=members, **wanted), True
+    except IntegrityError:
+        # The other one has opened it at the same moment.
+        if room := _private_room(members):
+            return room, False
+        raise
+
+
+def _private_room(members: list[User]) -> ChatRoom | None:
+    return ChatRoom.objects.filter(pair=_pair(members), is_deleted=False).first()
+
+
+def _pair(members: list[User]) -> str:
+    return ":".join(str(pk) for pk in sorted(member.pk for member in members))
+
+
+def _add(room: ChatRoom, users: list[User]) -> None:
+    # What was said before they came counts as read and delivered.
+    marks = {"read_seq": room.last_seq, "delivered_seq": room.last_seq}
+    Membership.objects.bulk_create([Membership(room=room, user=user, **marks) for user in users])
+    members_added.send(ChatRoom, room=room, users=users)
+
+
+def refusal_of_members(room_type: str, count: int) -> ChatError | None:
+    """Why a room of this type cannot have so many members, or None when it can."""
+    return _private_stays() if room_type == RoomType.PRIVATE and count != 2 else None
+
+
+def _private_stays() -> ChatError:
+    return ChatError(ErrorCode.FORBIDDEN, "A private room stays with its two people; make a group for more.")
+
+
+def change_room(user: User, room: ChatRoom, participants: Collection[int] | None = None, **changes: object) -> ChatRoom:
+    """Set fields of a room, and who is in it; who is named stays or comes, the others go, save for the user herself.
+
+    Raises `ChatError`: `forbidden`, `invalid_participants`; Django's `ValidationError`.
+    """
+    require_moderator(user, "change rooms")
+    with transaction.atomic():
+        room = ChatRoom.objects.select_for_update().get(pk=room.pk)
+        for name, value in changes.items():
+            setattr(room, name, value)
+        room.full_clean()
+        room.save(update_fields=list(changes))
+        if participants is not None:
+            _set_members(room, {user.pk, *participants})
+    return room
+
+
+def _set_members(room: ChatRoom, wanted: set[int]) -> None:
+    memberships = {membership.user_id: membership for membership in room.memberships.select_related("user")}
+    if wanted == memberships.keys():
+        return
+    if room.room_type == RoomType.PRIVATE:
+        raise _private_stays()
+    if new := wanted - memberships.keys():
+        _add(room, people_with(new))
+    for user_id in memberships.keys() - wanted:
+        memberships[user_id].delete()
+
+
+def delete_room(user: User, room: ChatRoom) -> None:
+    """Mark a room as deleted. Raises `ChatError` (`forbidden`)."""
+    require_moderator(user, "delete rooms")
+    room.is_deleted = True
+    room.save(update_fields=["is_deleted"])
+
+
+def message_of(user: User, message_id: int) -> ChatMessage:
+    """The message with this id, in one of her rooms. Raises `ChatError` (`invalid_message`)."""
+    try:
+        return ChatMessage.objects.select_related("sender", "room__school").get(
+            pk=message_id, room__is_deleted=False, room__memberships__user=user
+        )
+    except (ChatMessage.DoesNotExist, OverflowError):
+        raise invalid_message() from None
+
+
+def require_author(user: User, message: ChatMessage) -> None:
+    """Raise `ChatError` (`forbidden`) unless she may edit the message: it is hers, and is not deleted."""
+    if message.sender_id != user.pk:
+        raise ChatError(ErrorCode.FORBIDDEN, "Only who wrote a message may edit it.")
+    if message.is_deleted:
+        raise ChatError(ErrorCode.FORBIDDEN, "This message was deleted; write a new one.")
+
+
+def require_may_delete(user: User, message: ChatMessage) -> None:
+    """Raise `ChatError` (`forbidden`) unless she wrote the message or may moderate."""
+    if message.sender_id != user.pk:
+        require_moderator(user, "delete what others wrote")

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
-from chat import database, journal, rooms
+from chat import database, messages, rooms
 from chat.hub import hub
 from chat.people import person
 from chat.protocol import ChatError
@@ -21,10 +21,7 @@ NEWEST = 50
 @login_required
 def index(request: HttpRequest) -> HttpResponse:
     """My rooms and what was said in them last; what follows comes over the WebSocket."""
-    mine = [
-        {"id": room.pk, "name": room.name, "messages": msgspec.to_builtins(journal.newest(room.pk, NEWEST))}
-        for room in rooms.rooms_of(request.user)
-    ]
+    mine = [{"id": room.pk, "name": room.name, "messages": _newest(room.pk)} for room in rooms.rooms_of(request.user)]
     start = {
         "user": {"id": request.user.pk, "name": person(request.user).name},
         "rooms": mine,
@@ -37,6 +34,10 @@ def index(request: HttpRequest) -> HttpResponse:
         },
     }
     return render(request, "chat/index.html", {"start": start})
+
+
+def _newest(room_id: int) -> list[dict]:
+    return [msgspec.to_builtins(messages.message_data(each)) for each in messages.newest(room_id, NEWEST)]
 
 
 async def healthz(request: HttpRequest) -> HttpResponse:

@@ -11,13 +11,23 @@
 | `REDIS_URL` | e.g. `unix:///run/redis/redis-server.sock` | the channel layer in memory: one process only |
 | `SALON_DATA_DIR` | where files are kept | `var/` beside `app/` |
 | `SALON_STATIC_ROOT` | where `collectstatic` puts files for a web server; without it Salon serves them itself | none |
+| `SALON_LIMIT_MESSAGES` | messages of a person, a second and at once; so for the five below | `5/60` |
+| `SALON_LIMIT_SIGNALS` | typing, status and read events of a person | `10/60` |
+| `SALON_LIMIT_JOINS` | rooms that a person joins | `20/400` |
+| `SALON_LIMIT_REQUESTS` | calls of the HTTP API by a person | `20/200` |
+| `SALON_LIMIT_EVENTS` | events of whatever kind on one connection | `50/200` |
+| `SALON_LIMIT_PATIENCE` | refusals for a limit on one connection before it is closed with 4429 | `1/100` |
+| `SALON_ROOMS_PER_CONNECTION` | rooms that one connection may have joined | `200` |
+| `SALON_CONNECTIONS_PER_PERSON` | WebSockets that one person may have open | `20` |
 | `SALON_LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING`, `ERROR` | `INFO` |
 """
 
 import contextlib
+import math
 import os
 import secrets
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,6 +39,34 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 def _list(name: str) -> list[str]:
     return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`per_second` times a second, and at most `burst` times at once."""
+
+    per_second: float
+    burst: float
+
+
+def _rate(name: str, default: str) -> Rate:
+    """The rate in the environment, as "PER_SECOND/BURST"."""
+    text = os.environ.get(name) or default
+    try:
+        per_second, burst = (float(part) for part in text.split("/"))
+        if per_second > 0 and burst >= 1 and math.isfinite(per_second + burst):
+            return Rate(per_second, burst)
+    except ValueError:
+        pass
+    raise ImproperlyConfigured(f"{name} is {text!r}; it looks like {default}: so many a second, and so many at once.")
+
+
+def _number(name: str, default: int) -> int:
+    """The number in the environment, at least 1."""
+    text = os.environ.get(name) or str(default)
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise ImproperlyConfigured(f"{name} is {text!r}; it is a number, such as {default}.")
 
 
 def _kept_secret(name: str, minimum: int) -> str:
@@ -81,12 +119,39 @@ AUTH_TIMEOUT = 5.0
 # Seconds an answer from the database or the channel layer may take.
 DATABASE_TIMEOUT = 5.0
 CHANNEL_LAYER_TIMEOUT = 2.0
-# Seconds between two looks whether those who have joined a room are still its members.
-MEMBERSHIP_CHECK_INTERVAL = 5.0
-# Threads, and so database connections, of one server process.
+# Seconds between two looks whether open connections still count, and those who have joined a room are its members.
+CHECK_INTERVAL = 3.0
+# Threads, and so database connections, of one server process: for its sockets, and for its HTTP API.
 DATABASE_THREADS = 4
+HTTP_THREADS = 4
 # Bytes of one message over the wire: 2,000 characters are 24,000 bytes when JSON escapes each of them.
 MAX_FRAME_SIZE = 128 * 1024
+
+# Seconds after which somebody who types, and is not heard of again, does not; and in which that she does is told once.
+TYPING_TIMEOUT = 5.0
+TYPING_REPEAT = 2.0
+
+# Seconds for which a person whose last connection has gone counts as here: a page that is reloaded needs them.
+PRESENCE_GRACE = 3.0
+# Seconds between two signs of life of a process, and after which one that gives none has died.
+PRESENCE_BEAT = 10.0
+PRESENCE_TIMEOUT = 40.0
+# Seconds between two times that what has reached people's devices is written down.
+DELIVERY_INTERVAL = 2.0
+# Seconds before its token ends at which a connection is told.
+TOKEN_WARNING = 30.0
+
+LIMITS = {
+    "events": _rate("SALON_LIMIT_EVENTS", "50/200"),
+    "messages": _rate("SALON_LIMIT_MESSAGES", "5/60"),
+    "signals": _rate("SALON_LIMIT_SIGNALS", "10/60"),
+    "joins": _rate("SALON_LIMIT_JOINS", "20/400"),
+    "requests": _rate("SALON_LIMIT_REQUESTS", "20/200"),
+}
+# Refusals for one of these limits that a connection may collect before it is closed, a second and at once.
+LIMIT_PATIENCE = _rate("SALON_LIMIT_PATIENCE", "1/100")
+ROOMS_PER_CONNECTION = _number("SALON_ROOMS_PER_CONNECTION", 200)
+CONNECTIONS_PER_PERSON = _number("SALON_CONNECTIONS_PER_PERSON", 20)
 
 INSTALLED_APPS = [
     "daphne",

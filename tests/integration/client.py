@@ -34,10 +34,20 @@ class Client:
         return event
 
     async def expect(self, kind):
-        """The next event, which is of this type."""
+        """The next event, which is of this type; that people come and go in the meantime is passed over."""
         event = await self.receive()
+        while event["type"] == "user_status" != kind:
+            event = await self.receive()
         assert event["type"] == kind, event
         return event
+
+    async def status(self, person, status):
+        """The event that this person is now so present, all others passed over."""
+        wanted = person.id, status
+        while True:
+            event = await self.receive()
+            if event["type"] == "user_status" and (event["data"]["user_id"], event["data"]["status"]) == wanted:
+                return event
 
     async def error(self, code):
         """The next event, which is an error with this code."""
@@ -52,8 +62,8 @@ class Client:
         await self.send("ping")
         await self.expect("pong")
 
-    async def join(self, room_id):
-        await self.send("join_room", {"room_id": room_id}, room_id=room_id)
+    async def join(self, room_id, **wanted):
+        await self.send("join_room", {"room_id": room_id, **wanted}, room_id=room_id)
         await self.settle()
 
     async def say(self, room_id, content):

@@ -16,9 +16,11 @@ CHAT = PROJECT / "app" / "chat"
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
     {"protocol", "models", "frontend"},
-    {"database", "people", "connection"},
-    {"rooms", "auth", "origins"},
+    {"database", "people", "files", "limits"},
+    {"auth", "rooms", "origins"},
+    {"connection", "messages"},
     {"journal", "hub"},
+    {"presence"},
     {"conversation", "watch"},
     {"consumers", "announcements", "views", "admin", "lifespan"},
     {"routing", "apps"},

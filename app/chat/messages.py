@@ -1,0 +1,181 @@
+"""Stored messages: as they go over the wire, page by page, changed, and how far they were read.
+
+All of it is synchronous. That a room is hers is for the caller to know (`chat.rooms`).
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from django.db import transaction
+from django.db.models import F, Min, QuerySet
+from django.db.models.functions import Greatest
+from django.utils import timezone
+
+from chat import files, protocol, rooms
+from chat.models import ChatMessage, ChatRoom, FileKind, Membership, User
+from chat.people import person
+from chat.protocol import MAX_HISTORY, AttachmentData, MessageData, SenderInfo
+
+DeliveryStatus = Literal["sent", "delivered", "read"]
+"""How far a message has come: stored; on a device of every other member; read by every other member."""
+
+
+def message_data(
+    message: ChatMessage, sender: SenderInfo | None = None, attachments: list[AttachmentData] | None = None
+) -> MessageData:
+    """A stored message as it goes over the wire; what was deleted goes without its content and its files."""
+    if attachments is None:
+        attachments = [files.attachment_data(attachment) for attachment in message.attachments.all()]
+    return MessageData(
+        id=message.pk,
+        uuid=str(message.uuid),
+        seq=message.seq,
+        content="" if message.is_deleted else message.content,
+        sender=message.sender_id,
+        chat=message.room_id,
+        created_at=protocol.timestamp(message.created_at),
+        last_update=protocol.timestamp(message.last_update),
+        is_deleted=message.is_deleted,
+        extra_data=None if message.is_deleted else message.extra_data,
+        message_type=message.message_type,
+        attachment_url=_first_url(attachments, FileKind.ATTACHMENT),
+        voice_note_url=_first_url(attachments, FileKind.VOICE_NOTE),
+        attachments=attachments,
+        client_id=message.client_id,
+        sender_info=sender or person(message.sender),
+    )
+
+
+def _first_url(attachments: list[AttachmentData], kind: str) -> str | None:
+    return next((attachment.url for attachment in attachments if attachment.kind == kind), None)
+
+
+def complete() -> QuerySet[ChatMessage]:
+    """Messages with all that `message_data` looks at, in a constant number of queries."""
+    return ChatMessage.objects.select_related("sender").prefetch_related("attachments")
+
+
+def newest(room_id: int, limit: int) -> list[ChatMessage]:
+    """The newest messages of a room, at most `limit`, oldest first."""
+    return list(reversed(complete().filter(room_id=room_id).order_by("-seq")[:limit]))
+
+
+def between(room_id: int, after: int, before: int, limit: int, *, from_the_end: bool) -> list[ChatMessage]:
+    """The messages with `after` < seq < `before`, oldest first: the first `limit` of them, or the last.
+
+    The room's index leads straight to them: they cost the same wherever in the room they are.
+    """
+    found = complete().filter(room_id=room_id, seq__gt=after, seq__lt=before)
+    if from_the_end:
+        return list(reversed(found.order_by("-seq")[:limit]))
+    return list(found.order_by("seq")[:limit])
+
+
+@dataclass(frozen=True)
+class Missed:
+    """What a person who joins has missed: the newest of it, what was changed of the rest, and how much there is."""
+
+    messages: list[MessageData]
+    changed: list[MessageData]
+    count: int
+    last_seq: int
+
+
+def missed(room_id: int, since: int | None, history: int | None) -> Missed:
+    """The messages after `since`, or else the newest `history`; of either at most 500, the newest."""
+    last_seq = ChatRoom.objects.values_list("last_seq", flat=True).get(pk=room_id)
+    if since is None:
+        since = max(0, last_seq - (history or 0))
+        seen_at = None
+    else:
+        seen_at = ChatMessage.objects.filter(room_id=room_id, seq=since).values_list("created_at", flat=True).first()
+    found = between(room_id, since, last_seq + 1, MAX_HISTORY, from_the_end=True)
+    changed = [] if seen_at is None else _changed(room_id, since, seen_at)
+    return Missed(
+        [message_data(message) for message in found],
+        [message_data(message) for message in changed],
+        max(0, last_seq - since),
+        last_seq,
+    )
+
+
+def _changed(room_id: int, up_to: int, since: datetime) -> list[ChatMessage]:
+    """The messages up to a sequence number that were edited or deleted after a moment, the last change last."""
+    # The second condition is the one that the index is for.
+    found = complete().filter(room_id=room_id, seq__lte=up_to).filter(last_update__gt=F("created_at"))
+    found = found.filter(last_update__gt=since)
+    return list(reversed(found.order_by("-last_update")[:MAX_HISTORY]))
+
+
+def edit(user: User, message: ChatMessage, content: str, extra_data: dict | None = None) -> ChatMessage:
+    """Give a message another content. Raises `ChatError`: `forbidden`, `content_…`."""
+    rooms.require_author(user, message)
+    message.content = protocol.clean_content(content, may_be_empty=message.attachments.exists())
+    if extra_data is not None:
+        message.extra_data = extra_data
+    _save_change(message, "content", "extra_data")
+    return message
+
+
+def delete(user: User, message: ChatMessage) -> None:
+    """Mark a message as deleted, and remove its files. Raises `ChatError` (`forbidden`)."""
+    rooms.require_may_delete(user, message)
+    mark_deleted(message)
+
+
+def mark_deleted(message: ChatMessage) -> None:
+    """Mark a message as deleted, and remove its files."""
+    if message.is_deleted:
+        return
+    for attachment in message.attachments.all():
+        attachment.delete()
+    message.is_deleted = True
+    _save_change(message, "is_deleted")
+
+
+def _save_change(message: ChatMessage, *fields: str) -> None:
+    message.last_update = max(timezone.now(), message.last_update + timedelta(microseconds=1))
+    message.save(update_fields=[*fields, "last_update"])
+
+
+def mark_read(user_id: int, room_id: int, seq: int | None = None) -> int | None:
+    """Move her read mark to `seq`, or to the newest message; it never goes back. The new mark, or None if it stayed.
+
+    Raises `ChatError` (`invalid_room`).
+    """
+    membership = rooms.require_member(user_id, room_id)
+    mark = membership.room.last_seq if seq is None else min(seq, membership.room.last_seq)
+    moved = Membership.objects.filter(pk=membership.pk, read_seq__lt=mark).update(
+        read_seq=mark, delivered_seq=Greatest("delivered_seq", mark)
+    )
+    return mark if moved else None
+
+
+def mark_delivered(arrivals: Iterable[tuple[int, Collection[int], int]]) -> None:
+    """Note for each (room id, person ids, seq) that everything up to `seq` has reached a device of theirs."""
+    for room_id, user_ids, seq in arrivals:
+        with transaction.atomic():
+            behind = Membership.objects.filter(room_id=room_id, user_id__in=user_ids, delivered_seq__lt=seq)
+            # Everything that locks memberships does so in the order of their ids, so that nobody waits in a circle.
+            locked = list(behind.select_for_update().order_by("pk").values_list("pk", flat=True))
+            Membership.objects.filter(pk__in=locked).update(delivered_seq=seq)
+
+
+def statuses(room_ids: Collection[int]) -> dict[int, tuple[int, int]]:
+    """For each room, up to which seq all its members have read, and up to which all have received.
+
+    Whoever writes has read up to her own message, so all members are all others too.
+    """
+    found = Membership.objects.filter(room_id__in=room_ids, user__is_active=True).values("room_id")
+    marks = found.annotate(read=Min("read_seq"), delivered=Min("delivered_seq"))
+    return {mark["room_id"]: (mark["read"], mark["delivered"]) for mark in marks}
+
+
+def status_of(message: ChatMessage, marks: dict[int, tuple[int, int]]) -> DeliveryStatus:
+    """How far a message has come, by the marks of its room."""
+    read, delivered = marks.get(message.room_id, (0, 0))
+    if message.seq <= read:
+        return "read"
+    return "delivered" if message.seq <= delivered else "sent"
