@@ -11,6 +11,7 @@
 | `REDIS_URL` | e.g. `unix:///run/redis/redis-server.sock` | the channel layer in memory: one process only |
 | `SALON_DATA_DIR` | where files are kept | `var/` beside `app/` |
 | `SALON_STATIC_ROOT` | where `collectstatic` puts files for a web server; without it Salon serves them itself | none |
+| `SALON_ACCEL_LOCATION` | where nginx has the files of messages: `/_files/`; without it Salon sends them | none |
 | `SALON_LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING`, `ERROR` | `INFO` |
 """
 
@@ -60,6 +61,11 @@ if _public.scheme not in ("http", "https") or not _public.hostname:
     raise ImproperlyConfigured(f"SALON_PUBLIC_URL is {PUBLIC_URL!r}; it looks like https://chat.example.org.")
 HTTPS = _public.scheme == "https"
 DATA_DIR = Path(os.environ.get("SALON_DATA_DIR", BASE_DIR.parent / "var"))
+FILES_DIR = DATA_DIR / "files"
+# An internal location of nginx that stands for FILES_DIR; empty: Django sends the bytes itself.
+ACCEL_LOCATION = os.environ.get("SALON_ACCEL_LOCATION", "")
+if ACCEL_LOCATION and not (ACCEL_LOCATION.startswith("/") and ACCEL_LOCATION.endswith("/")):
+    raise ImproperlyConfigured(f"SALON_ACCEL_LOCATION is {ACCEL_LOCATION!r}; it looks like /_files/.")
 
 SECRET_KEY = _kept_secret("SALON_SECRET_KEY", 32)
 TOKEN_KEY = _kept_secret("SALON_TOKEN_KEY", 32)
@@ -85,6 +91,9 @@ CHANNEL_LAYER_TIMEOUT = 2.0
 MEMBERSHIP_CHECK_INTERVAL = 5.0
 # Threads, and so database connections, of one server process.
 DATABASE_THREADS = 4
+# Bytes of one file of a message, and how many files one message may have.
+MAX_FILE_SIZE = 10 * 1024 * 1024
+MAX_FILES = 10
 # Bytes of one message over the wire: 2,000 characters are 24,000 bytes when JSON escapes each of them.
 MAX_FRAME_SIZE = 128 * 1024
 

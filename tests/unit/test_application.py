@@ -16,7 +16,7 @@ CHAT = PROJECT / "app" / "chat"
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
     {"protocol", "models", "frontend"},
-    {"database", "people", "connection"},
+    {"database", "people", "connection", "files"},
     {"rooms", "auth", "origins"},
     {"journal", "hub"},
     {"conversation", "watch"},
