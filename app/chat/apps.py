@@ -5,4 +5,4 @@ class ChatConfig(AppConfig):
     name = "chat"
 
     def ready(self) -> None:
-        from chat import announcements  # noqa: F401 (connects its receivers; models must be loaded first)
+        from chat import announcements, files  # noqa: F401 (connects their receivers; models must be loaded first)

@@ -19,6 +19,7 @@
 | `SALON_LIMIT_PATIENCE` | refusals for a limit on one connection before it is closed with 4429 | `1/100` |
 | `SALON_ROOMS_PER_CONNECTION` | rooms that one connection may have joined | `200` |
 | `SALON_CONNECTIONS_PER_PERSON` | WebSockets that one person may have open | `20` |
+| `SALON_ACCEL_LOCATION` | where nginx has the files of messages: `/_files/`; without it Salon sends them | none |
 | `SALON_LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING`, `ERROR` | `INFO` |
 """
 
@@ -98,6 +99,11 @@ if _public.scheme not in ("http", "https") or not _public.hostname:
     raise ImproperlyConfigured(f"SALON_PUBLIC_URL is {PUBLIC_URL!r}; it looks like https://chat.example.org.")
 HTTPS = _public.scheme == "https"
 DATA_DIR = Path(os.environ.get("SALON_DATA_DIR", BASE_DIR.parent / "var"))
+FILES_DIR = DATA_DIR / "files"
+# An internal location of nginx that stands for FILES_DIR; empty: Django sends the bytes itself.
+ACCEL_LOCATION = os.environ.get("SALON_ACCEL_LOCATION", "")
+if ACCEL_LOCATION and not (ACCEL_LOCATION.startswith("/") and ACCEL_LOCATION.endswith("/")):
+    raise ImproperlyConfigured(f"SALON_ACCEL_LOCATION is {ACCEL_LOCATION!r}; it looks like /_files/.")
 
 SECRET_KEY = _kept_secret("SALON_SECRET_KEY", 32)
 TOKEN_KEY = _kept_secret("SALON_TOKEN_KEY", 32)
@@ -124,6 +130,9 @@ CHECK_INTERVAL = 3.0
 # Threads, and so database connections, of one server process: for its sockets, and for its HTTP API.
 DATABASE_THREADS = 4
 HTTP_THREADS = 4
+# Bytes of one file of a message, and how many files one message may have.
+MAX_FILE_SIZE = 10 * 1024 * 1024
+MAX_FILES = 10
 # Bytes of one message over the wire: 2,000 characters are 24,000 bytes when JSON escapes each of them.
 MAX_FRAME_SIZE = 128 * 1024
 

@@ -40,6 +40,7 @@ def test_a_deployed_server_passes_djangos_own_check(tmp_path):
         ({"SALON_TOKEN_KEY": "short"}, "SALON_TOKEN_KEY has 5 characters; give it at least 32"),
         ({"SALON_ALLOWED_ORIGINS": "https://a.example/"}, "SALON_ALLOWED_ORIGINS has 'https://a.example/'"),
         ({"SALON_ALLOWED_ORIGINS": "https://a.example,b.example"}, "SALON_ALLOWED_ORIGINS has 'b.example'"),
+        ({"SALON_ACCEL_LOCATION": "_files"}, "SALON_ACCEL_LOCATION is '_files'; it looks like /_files/."),
         ({"SALON_PUBLIC_URL": "chat.example.org"}, "SALON_PUBLIC_URL is 'chat.example.org'"),
     ],
 )
