@@ -1,3 +1,4 @@
+from corsheaders.signals import check_request_enabled
 from django.apps import AppConfig
 
 
@@ -5,4 +6,8 @@ class ChatConfig(AppConfig):
     name = "chat"
 
     def ready(self) -> None:
-        from chat import announcements, files  # noqa: F401 (connects their receivers; models must be loaded first)
+        # Models must be loaded first; the import connects the receivers.
+        from chat import announcements, files  # noqa: F401
+        from chat.origins import may_call
+
+        check_request_enabled.connect(may_call)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections
 
@@ -22,6 +23,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _threads = ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix="database")
+# Threads of their own for the HTTP API: a call there may wait for the journal, which needs one of the others.
+_http_threads = ThreadPoolExecutor(settings.HTTP_THREADS, thread_name_prefix="http")
 
 
 async def query(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -38,6 +41,12 @@ async def query(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         raise ChatError(
             ErrorCode.UNAVAILABLE, "The server cannot reach its database; try again in a moment."
         ) from error
+
+
+async def serve(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `function` returns, run in a thread from which `async_to_sync` leads back to this event loop."""
+    in_thread = sync_to_async(_run, thread_sensitive=False, executor=_http_threads)
+    return await in_thread(function, *args, **kwargs)
 
 
 def _run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -173,9 +173,9 @@ def statuses(room_ids: Collection[int]) -> dict[int, tuple[int, int]]:
     return {mark["room_id"]: (mark["read"], mark["delivered"]) for mark in marks}
 
 
-def status_of(message: ChatMessage, marks: dict[int, tuple[int, int]]) -> DeliveryStatus:
+def status_of(room_id: int, seq: int, marks: dict[int, tuple[int, int]]) -> DeliveryStatus:
     """How far a message has come, by the marks of its room."""
-    read, delivered = marks.get(message.room_id, (0, 0))
-    if message.seq <= read:
+    read, delivered = marks.get(room_id, (0, 0))
+    if seq <= read:
         return "read"
-    return "delivered" if message.seq <= delivered else "sent"
+    return "delivered" if seq <= delivered else "sent"

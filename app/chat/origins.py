@@ -1,4 +1,6 @@
-"""Which sites may open a WebSocket (RFC 6455, 10.2): without this, any page could talk with its visitor's cookie.
+"""Which sites may open a WebSocket (RFC 6455, 10.2) and call the HTTP API (CORS).
+
+Without this, any page could talk with its visitor's cookie.
 
 Those in `SALON_ALLOWED_ORIGINS`, and the server's own page; embedded, any port of this machine and of the host that the
 server was reached as, for that is where a frontend under development is.
@@ -9,6 +11,7 @@ from urllib.parse import urlsplit
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,12 @@ def _port(url: object) -> int:
 def _answers_to(host: str) -> bool:
     domain, _ = split_domain_port(host)
     return validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+def may_call(sender: object, request: HttpRequest, **_kwargs: object) -> bool:
+    """Whether a page of the request's `Origin` may call the HTTP API (a receiver of django-cors-headers' signal)."""
+    origin = request.headers.get("origin", "")
+    return allowed(origin, request.headers.get("host", ""))
 
 
 class OriginCheck:

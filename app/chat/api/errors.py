@@ -1,0 +1,68 @@
+"""Errors of the HTTP API: a JSON object with `detail` and `code`, or with the errors of each field."""
+
+import logging
+import math
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import ValidationError as ModelValidationError
+from django.db import InterfaceError, OperationalError
+from django.http.multipartparser import MultiPartParserError
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.serializers import as_serializer_error
+from rest_framework.views import exception_handler
+
+from chat.protocol import ChatError, ErrorCode
+
+logger = logging.getLogger(__name__)
+
+STATUSES = {
+    ErrorCode.INVALID_ROOM: status.HTTP_404_NOT_FOUND,
+    ErrorCode.INVALID_MESSAGE: status.HTTP_404_NOT_FOUND,
+    ErrorCode.FORBIDDEN: status.HTTP_403_FORBIDDEN,
+    ErrorCode.FILE_TOO_LARGE: status.HTTP_413_REQUEST_ENTITY_TOO_LARGE,
+    ErrorCode.RATE_LIMITED: status.HTTP_429_TOO_MANY_REQUESTS,
+    ErrorCode.UNAVAILABLE: status.HTTP_503_SERVICE_UNAVAILABLE,
+    ErrorCode.INTERNAL: status.HTTP_500_INTERNAL_SERVER_ERROR,
+}
+"""The HTTP status of an error; 400 for all others."""
+
+
+class TooLarge(exceptions.APIException):
+    """The body is larger than the server takes (RFC 9110, 15.5.14)."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = "The request is too large; send less at once."
+    default_code = "too_large"
+
+
+def answer(error: Exception, context: dict[str, Any]) -> Response | None:
+    """The response for an exception; None for one that nobody foresaw."""
+    response = _answer(error, context)
+    if response is not None and isinstance(response.data, dict) and "detail" in response.data:
+        detail = response.data["detail"]
+        response.data.setdefault("code", getattr(detail, "code", "error"))
+    return response
+
+
+def _answer(error: Exception, context: dict[str, Any]) -> Response | None:
+    match error:
+        case ChatError():
+            headers = {}
+            if error.retry_after is not None:
+                # Whole seconds (RFC 9110, 10.2.3).
+                headers["Retry-After"] = str(math.ceil(error.retry_after))
+            data = {"detail": error.sentence, "code": error.code.value}
+            return Response(data, STATUSES.get(error.code, status.HTTP_400_BAD_REQUEST), headers=headers)
+        case ModelValidationError():
+            return exception_handler(exceptions.ValidationError(as_serializer_error(error)), context)
+        case RequestDataTooBig():
+            return exception_handler(TooLarge(), context)
+        case SuspiciousOperation() | MultiPartParserError():
+            return exception_handler(exceptions.ParseError("The body is not as its Content-Type says."), context)
+        case OperationalError() | InterfaceError():
+            logger.error("The database does not answer: %s", error)
+            unavailable = "The server cannot reach its database; try again in a moment."
+            return _answer(ChatError(ErrorCode.UNAVAILABLE, unavailable), context)
+    return exception_handler(error, context)
