@@ -35,14 +35,17 @@ def services(tmp_path_factory):
 @pytest.fixture(scope="session", params=["host"] if HOST else ["embedded", "services"])
 def target(request):
     """The running Salon that a contract test talks to; the test runs once for each."""
-    if request.param == "host":
-        return Target(
-            urls=[f"https://{HOST.domain}"],
-            manage_command=["docker", "exec", "--interactive", HOST.name, "salon"],
-            authority=HOST.authority,
-            address=HOST.address,
-        )
-    return request.getfixturevalue(request.param)
+    if request.param != "host":
+        yield request.getfixturevalue(request.param)
+        return
+    host = Target(
+        urls=[f"https://{HOST.domain}"],
+        manage_command=["docker", "exec", "--interactive", HOST.name, "salon"],
+        authority=HOST.authority,
+        address=HOST.address,
+    )
+    yield host
+    host.close()
 
 
 @pytest.fixture(scope="session")
