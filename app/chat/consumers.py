@@ -86,9 +86,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if not token and scheme.lower() == "bearer":
             token = credentials.strip()
         if token:
-            return await database.query(auth.person_of_token, token)
+            return (await database.query(auth.identity_of_token, token)).person
         if cookie := headers.get(b"cookie"):
-            return await database.query(auth.person_of_cookie, cookie.decode("latin1"))
+            identity = await database.query(auth.identity_of_cookie, cookie.decode("latin1"))
+            return identity and identity.person
         return None
 
     async def _authenticated(self, person: SenderInfo) -> None:
@@ -153,19 +154,19 @@ class ChatConsumer(AsyncWebsocketConsumer):
         """The connection's identity is settled: whatever else the event says is an error."""
         if protocol.claimed_user(event) not in (None, known.id):
             raise _identity_mismatch()
-        if event.data.token and (await database.query(auth.person_of_token, event.data.token)).id != known.id:
+        if event.data.token and (await database.query(auth.identity_of_token, event.data.token)).person.id != known.id:
             raise _identity_mismatch()
 
     async def _authenticate(self, event: Auth) -> None:
         # The token came in time; how long its check takes is not the client's fault.
         self._stop_waiting()
         try:
-            person = await database.query(auth.person_of_token, event.data.token)
+            person = (await database.query(auth.identity_of_token, event.data.token)).person
             if protocol.claimed_user(event) not in (None, person.id):
                 raise _identity_mismatch()
             await self._authenticated(person)
         except ChatError as error:
-            if error.code in (ErrorCode.INVALID_TOKEN, ErrorCode.TOKEN_EXPIRED):
+            if error.code in (ErrorCode.INVALID_TOKEN, ErrorCode.TOKEN_EXPIRED, ErrorCode.REVOKED):
                 self._refuse(error)
                 return
             self._wait_for_auth()

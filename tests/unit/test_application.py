@@ -15,8 +15,8 @@ CHAT = PROJECT / "app" / "chat"
 
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
-    {"protocol", "models", "frontend"},
-    {"database", "people", "connection"},
+    {"protocol", "models", "frontend", "keys"},
+    {"database", "people", "connection", "claims"},
     {"rooms", "auth", "origins"},
     {"journal", "hub"},
     {"conversation", "watch"},
