@@ -1,6 +1,8 @@
 from corsheaders.signals import check_request_enabled
 from django.apps import AppConfig
 
+from chat import keys
+
 
 class ChatConfig(AppConfig):
     name = "chat"
@@ -11,3 +13,5 @@ class ChatConfig(AppConfig):
         from chat.origins import may_call
 
         check_request_enabled.connect(may_call)
+        # A key that cannot be used is the operator's to know now, and not the first person's who connects.
+        keys.ring()

@@ -10,7 +10,7 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from chat import auth, conversation, database, limits, protocol
+from chat import auth, claims, conversation, database, limits, protocol
 from chat.auth import Identity
 from chat.connection import Connection
 from chat.hub import hub
@@ -149,7 +149,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             return
         sentence = f"Your token expires in {max(0, round(left))} s; send `auth` with a fresh one to stay connected."
         self.connection.send(protocol.encode_error(ChatError(ErrorCode.TOKEN_EXPIRING, sentence)))
-        self._start_timer(max(0.0, left), lambda: self._refuse(auth.token_expired()))
+        self._start_timer(max(0.0, left), lambda: self._refuse(claims.expired()))
 
     def _start_timer(self, seconds: float, act: Callable[[], None]) -> None:
         self._stop_timer()

@@ -6,7 +6,14 @@
 | `SALON_ALLOWED_ORIGINS` | origins of frontends, comma-separated: `https://school.example` | any port of this machine |
 | `SALON_ALLOWED_HOSTS` | further names or addresses it answers to, comma-separated | none |
 | `SALON_SECRET_KEY` | Django's key: sessions, CSRF | made once, under `var/` |
-| `SALON_TOKEN_KEY` | the HS256 key that tokens are signed with, at least 32 bytes | made once, under `var/` |
+| `SALON_TOKEN_KEY` | the HS256 key that tokens are signed with, at least 32 characters | made once, under `var/` |
+| `SALON_TOKEN_OLD_KEYS` | other HS256 keys that are accepted too, comma-separated; none signs | none |
+| `SALON_TOKEN_KEY_FILES` | files of others who sign, comma-separated: a public key (PEM) or a JWKS | none |
+| `SALON_TOKEN_ISSUER` | the `iss` that every token must have | not looked at |
+| `SALON_TOKEN_AUDIENCE` | the `aud` that every token must have, or hold in its list | none may have one |
+| `SALON_TOKEN_LEEWAY` | seconds that the clock of a signer may be off, 0 to 300 | `10` |
+| `SALON_TOKEN_REQUIRED_CLAIMS` | claims that every token must have, comma-separated; `exp` always | `exp` |
+| `SALON_TOKEN_CREATES_PEOPLE` | `on`: a token makes and refreshes the person that it names; `off` | `on` |
 | `DATABASE_URL` | e.g. `postgresql:///salon?host=/run/postgresql` | SQLite under `var/` |
 | `REDIS_URL` | e.g. `unix:///run/redis/redis-server.sock` | the channel layer in memory: one process only |
 | `SALON_DATA_DIR` | where files are kept | `var/` beside `app/` |
@@ -92,6 +99,24 @@ def _kept_secret(name: str, minimum: int) -> str:
     return value
 
 
+def _seconds(name: str, default: int, greatest: int) -> float:
+    text = os.environ.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= greatest:
+        raise ImproperlyConfigured(f"{name} is {text!r}; it is a number of seconds from 0 to {greatest}.")
+    return seconds
+
+
+def _switch(name: str, default: bool) -> bool:
+    text = os.environ.get(name) or ("on" if default else "off")
+    if text not in ("on", "off"):
+        raise ImproperlyConfigured(f"{name} is {text!r}; it is on or off.")
+    return text == "on"
+
+
 EMBEDDED = "SALON_PUBLIC_URL" not in os.environ
 PUBLIC_URL = os.environ.get("SALON_PUBLIC_URL", "http://localhost:8000").rstrip("/")
 _public = urlsplit(PUBLIC_URL)
@@ -107,6 +132,18 @@ if ACCEL_LOCATION and not (ACCEL_LOCATION.startswith("/") and ACCEL_LOCATION.end
 
 SECRET_KEY = _kept_secret("SALON_SECRET_KEY", 32)
 TOKEN_KEY = _kept_secret("SALON_TOKEN_KEY", 32)
+TOKEN_OLD_KEYS = _list("SALON_TOKEN_OLD_KEYS")
+for _key in TOKEN_OLD_KEYS:
+    if len(_key) < 32:
+        raise ImproperlyConfigured(f"SALON_TOKEN_OLD_KEYS has a key of {len(_key)} characters; each has at least 32.")
+TOKEN_KEY_FILES = [Path(path) for path in _list("SALON_TOKEN_KEY_FILES")]
+TOKEN_ISSUER = os.environ.get("SALON_TOKEN_ISSUER") or None
+TOKEN_AUDIENCE = os.environ.get("SALON_TOKEN_AUDIENCE") or None
+MAX_TOKEN_LEEWAY = 300
+TOKEN_LEEWAY = _seconds("SALON_TOKEN_LEEWAY", 10, MAX_TOKEN_LEEWAY)
+# A token without an end could be taken back only one by one.
+TOKEN_REQUIRED_CLAIMS = sorted({"exp", *_list("SALON_TOKEN_REQUIRED_CLAIMS")})
+TOKEN_CREATES_PEOPLE = _switch("SALON_TOKEN_CREATES_PEOPLE", True)
 
 ALLOWED_HOSTS = [_public.hostname, "localhost", "127.0.0.1", "[::1]", *_list("SALON_ALLOWED_HOSTS")]
 # Origins of other sites that may open a WebSocket; the server's own is always allowed.

@@ -221,6 +221,13 @@ class TestInventory:
             ("salon_frontend_origins", ["https://School.example.org"], "holds origins like"),
             ("salon_alt_names", ["a b"], "holds bare names"),
             ("daphne_token_key", "short", "has at least 50"),
+            ("daphne_token_old_keys", ["short"], "holds keys of at least 32"),
+            ("daphne_token_old_keys", "o" * 32, "is a list"),
+            ("daphne_token_key_files", ["school.pem"], "holds paths on the host"),
+            ("daphne_token_key_files", ["/etc/salon/a.pem,/etc/salon/b.pem"], "holds paths on the host"),
+            ("daphne_token_issuer", "the school's", "is what a token's `iss` says"),
+            ("daphne_token_audience", "salon$1", "is what a token's `aud` says"),
+            ("daphne_token_creates_people", "perhaps", "is true or false"),
         ],
     )
     def test_a_wrong_value(self, mistakes, name, value, said):
@@ -236,13 +243,17 @@ class TestInventory:
             ("salon_frontend_origins", ["http://localhost:3000", "https://[2001:db8::7]:8443"]),
             ("nginx_https_port", "8443"),
             ("nginx_ipv6", "no"),
+            ("daphne_token_old_keys", ["o" * 32, "p" * 64]),
+            ("daphne_token_key_files", ["/etc/salon/school.pem", "/srv/keys/jwks.json"]),
+            ("daphne_token_issuer", "https://login.example.org/realms/school?x=1"),
+            ("daphne_token_audience", ""),
         ],
     )
     def test_a_right_value(self, mistakes, name, value):
         assert mistakes(**{name: value}) == []
 
-    def test_secrets_are_not_shown(self, mistakes):
-        given = {"daphne_token_key": "my little secret"}
+    @pytest.mark.parametrize("given", [{"daphne_token_key": "a little"}, {"daphne_token_old_keys": ["a little"]}])
+    def test_secrets_are_not_shown(self, mistakes, given):
         [sentence] = mistakes(**given)
         assert "little" not in sentence
 
@@ -303,6 +314,16 @@ class TestInventory:
             assert all("placeholder" in sentence for sentence in found)
 
 
+# Every setting of tokens that others sign.
+TOKENS = {
+    "daphne_token_old_keys": ["o" * 32, "p" * 32],
+    "daphne_token_key_files": ["/etc/salon/a.pem", "/etc/salon/b.json"],
+    "daphne_token_issuer": "https://login.example.org",
+    "daphne_token_audience": "salon",
+    "daphne_token_creates_people": False,
+}
+
+
 class TestTemplates:
     """Through Ansible's own templar, without a host."""
 
@@ -358,9 +379,22 @@ class TestTemplates:
         assert self.render("etc/nginx/conf.d/salon.conf").count("server unix:") == 3
         assert self.render("etc/nginx/conf.d/salon.conf", daphne_processes=5).count("server unix:") == 5
 
-    def test_settings_read_alike_by_systemd_and_the_shell(self):
-        for line in self.render("etc/salon/salon.env").splitlines():
+    @pytest.mark.parametrize("given", [{}, TOKENS])
+    def test_settings_read_alike_by_systemd_and_the_shell(self, given):
+        for line in self.render("etc/salon/salon.env", **given).splitlines():
             assert re.fullmatch(r"#.*|[A-Z_]+='[^'\\$`]*'", line), line
+
+    def test_settings_of_tokens_stand_there_where_they_are_set(self):
+        assert re.findall(r"SALON_TOKEN_\w+", self.render("etc/salon/salon.env")) == ["SALON_TOKEN_KEY"]
+        rendered = self.render("etc/salon/salon.env", **TOKENS)
+        for line in (
+            f"SALON_TOKEN_OLD_KEYS='{'o' * 32},{'p' * 32}'",
+            "SALON_TOKEN_KEY_FILES='/etc/salon/a.pem,/etc/salon/b.json'",
+            "SALON_TOKEN_ISSUER='https://login.example.org'",
+            "SALON_TOKEN_AUDIENCE='salon'",
+            "SALON_TOKEN_CREATES_PEOPLE='off'",
+        ):
+            assert line in rendered.splitlines()
 
     def test_no_template_logs_the_query_string(self):
         for name in ("etc/nginx/nginx.conf", "etc/nginx/conf.d/salon.conf"):

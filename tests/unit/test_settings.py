@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from signing import Signer
+
 MANAGE = Path(__file__).parents[2] / "app" / "manage.py"
 DEPLOYED = {
     "SALON_PUBLIC_URL": "https://chat.example.org",
@@ -42,6 +44,14 @@ def test_a_deployed_server_passes_djangos_own_check(tmp_path):
         ({"SALON_ALLOWED_ORIGINS": "https://a.example,b.example"}, "SALON_ALLOWED_ORIGINS has 'b.example'"),
         ({"SALON_ACCEL_LOCATION": "_files"}, "SALON_ACCEL_LOCATION is '_files'; it looks like /_files/."),
         ({"SALON_PUBLIC_URL": "chat.example.org"}, "SALON_PUBLIC_URL is 'chat.example.org'"),
+        ({"SALON_TOKEN_KEY": "ssh-ed25519 " + "A" * 60}, "is no secret; write it to a file"),
+        ({"SALON_TOKEN_OLD_KEYS": "o" * 32 + ", short"}, "SALON_TOKEN_OLD_KEYS has a key of 5 characters"),
+        ({"SALON_TOKEN_KEY_FILES": "/absent.pem"}, "SALON_TOKEN_KEY_FILES: /absent.pem cannot be read"),
+        ({"SALON_TOKEN_LEEWAY": "ten"}, "SALON_TOKEN_LEEWAY is 'ten'; it is a number of seconds from 0 to 300"),
+        ({"SALON_TOKEN_LEEWAY": "-1"}, "SALON_TOKEN_LEEWAY is '-1'"),
+        ({"SALON_TOKEN_LEEWAY": "301"}, "SALON_TOKEN_LEEWAY is '301'"),
+        ({"SALON_TOKEN_LEEWAY": "nan"}, "SALON_TOKEN_LEEWAY is 'nan'"),
+        ({"SALON_TOKEN_CREATES_PEOPLE": "perhaps"}, "SALON_TOKEN_CREATES_PEOPLE is 'perhaps'; it is on or off"),
     ],
 )
 def test_a_mistake_is_named(tmp_path, change, clue):
@@ -50,6 +60,43 @@ def test_a_mistake_is_named(tmp_path, change, clue):
     assert done.stderr.startswith("Salon cannot start: ")
     assert done.stderr.count("\n") == 1
     assert clue in done.stderr
+
+
+def test_all_that_is_set_for_tokens(tmp_path):
+    key = tmp_path / "key.pem"
+    key.write_text(Signer.ed25519().public_pem)
+    done = check(
+        tmp_path,
+        {
+            **DEPLOYED,
+            "SALON_TOKEN_OLD_KEYS": f"{'a' * 32}, {'b' * 32}",
+            "SALON_TOKEN_KEY_FILES": f"{key},{key}",
+            "SALON_TOKEN_ISSUER": "https://login.example.org",
+            "SALON_TOKEN_AUDIENCE": "salon",
+            "SALON_TOKEN_LEEWAY": "0.5",
+            "SALON_TOKEN_REQUIRED_CLAIMS": "iat, role",
+            "SALON_TOKEN_CREATES_PEOPLE": "off",
+        },
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_server_does_not_start_with_a_private_key(tmp_path):
+    """As a host runs it, not only as a command."""
+    key = tmp_path / "key.pem"
+    key.write_text(Signer.ed25519().private_pem)
+    done = subprocess.run(
+        [sys.executable, "-m", "salon.server", "--port", "0", "salon.asgi:application"],
+        env={**os.environ, **DEPLOYED, "SALON_DATA_DIR": str(tmp_path), "SALON_TOKEN_KEY_FILES": str(key)},
+        cwd=MANAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Salon cannot start: SALON_TOKEN_KEY_FILES: {key} holds a private key")
+    assert done.stderr.count("\n") == 1
 
 
 def test_embedded_secrets_are_private_files(tmp_path):

@@ -48,6 +48,10 @@ FORMATS = {
     ),
     "daphne_secret_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
+    "daphne_token_old_keys": (r"[\w.~+/=-]{32,}", "holds keys of at least 32 letters, digits or any of . ~ + / = _ -"),
+    "daphne_token_key_files": (r"/[\w.@/-]+", "holds paths on the host like /etc/salon/school.pem"),
+    "daphne_token_issuer": (r"[^\s'\\$`]*", "is what a token's `iss` says, without spaces or any of ' \\ $ `"),
+    "daphne_token_audience": (r"[^\s'\\$`]*", "is what a token's `aud` says, without spaces or any of ' \\ $ `"),
 }
 
 KINDS = {"int": "a whole number", "bool": "true or false", "list": "a list", "str": "a text"}
