@@ -3,6 +3,7 @@
 import uuid
 
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -126,6 +127,11 @@ class ChatRoom(models.Model):
 
     def __str__(self) -> str:
         return self.name or f"#{self.pk}"
+
+    def clean(self) -> None:
+        """Raise `ValidationError` unless the room has a name, or is a private one."""
+        if not self.name.strip() and self.room_type != RoomType.PRIVATE:
+            raise ValidationError({"name": _("A group needs a name.")})
 
 
 class Membership(models.Model):

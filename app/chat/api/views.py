@@ -136,9 +136,8 @@ class Rooms(ChatView):
             room, is_new = rooms.open_private(user, wanted.people, **fields)
         elif not is_group:
             raise exceptions.ValidationError({"is_group": ["A room of this type is a group."]})
-        elif not fields.get("name"):
-            raise exceptions.ValidationError({"name": ["A group needs a name."]})
         else:
+            fields.setdefault("name", "")
             room, is_new = rooms.create_group(user, wanted.people, room_type=room_type, **fields), True
         if content := data.get("initial_message"):
             async_to_sync(conversation.say)(Draft(room.pk, person(user), content))
@@ -206,8 +205,6 @@ class Room(ChatView):
         room = self.room(key)
         data = dict(self.body(serializers.RoomFields).validated_data)
         participants = data.pop("participants", None)
-        if data.get("name") == "" and room.room_type != RoomType.PRIVATE:
-            raise exceptions.ValidationError({"name": ["A group needs a name."]})
         rooms.change_room(request.user, room, participants, **data)
         return respond(representation.room_detail(self.room(key), request.user))
 
