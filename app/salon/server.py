@@ -9,8 +9,6 @@ What it adds to Daphne's own command:
 - a WebSocket has no greatest age: Daphne would close it with 1000 after a day, and a client takes that for the end;
 - a unix socket that systemd hands over stays systemd's: Twisted would open it to everybody, and close and remove it for
   everybody when it stops, so that nothing listens while a process restarts;
-- the body of an HTTP request is read once, by Django: Twisted would parse every form before, for nobody, and answer what
-  it does not understand with an empty page;
 - an address that cannot be listened on is one line and exit status 1.
 """
 
@@ -21,7 +19,6 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
-from daphne.http_protocol import WebRequest
 from daphne.server import Server as DaphneServer
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -124,8 +121,6 @@ class Server(DaphneServer):
         self._lifespan = Lifespan(application)
 
     def _before_start(self) -> None:
-        # What `twisted.web.server.Site` offers as an option, Daphne's factory of requests does not pass on.
-        WebRequest._parsePOSTFormSubmission = False
         self.ws_factory.setProtocolOptions(failByDrop=False)
         reactor.addSystemEventTrigger("before", "shutdown", notify, "STOPPING=1")
         reactor.callWhenRunning(self._started)
