@@ -405,8 +405,11 @@ def _write(upload: UploadedFile, path: Path) -> None:
             os.fsync(file.fileno())
         aside.rename(path)
         _sync(path.parent)
+        # Somebody else may be about to, who has just made the directory.
+        _sync(path.parent.parent)
     except BaseException:
         aside.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
 
 

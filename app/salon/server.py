@@ -6,6 +6,8 @@ What it adds to Daphne's own command:
 - it ends only when its applications have ended;
 - a message over the limit is closed with 1009, and text that is not UTF-8 with 1007 (RFC 6455, 7.4.1), where Daphne
   drops the TCP connection;
+- a form that somebody sends is left to Django: Twisted would parse it too, in memory and on the event loop, where ten
+  files of 10 MB take seconds and a gigabyte;
 - a WebSocket has no greatest age: Daphne would close it with 1000 after a day, and a client takes that for the end;
 - a unix socket that systemd hands over stays systemd's: Twisted would open it to everybody, and close and remove it for
   everybody when it stops, so that nothing listens while a process restarts;
@@ -13,18 +15,21 @@ What it adds to Daphne's own command:
 """
 
 import asyncio
+import functools
 import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
 
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
+from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.server import Server as DaphneServer
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from twisted.internet import reactor, unix
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 STOP_TIMEOUT = 5.0
@@ -81,6 +86,18 @@ def adopt_unix_sockets() -> None:
     reactor.adoptStreamPort = adopt_stream_port
 
 
+def leave_forms_alone(factory: HTTPFactory) -> None:
+    """Let the factory's protocols hand the body of a request on as it came."""
+    build = factory.buildProtocol
+
+    def build_protocol(address: IAddress) -> Protocol:
+        protocol = build(address)
+        protocol.requestFactory = functools.partial(WebRequest, parsePOSTFormSubmission=False)
+        return protocol
+
+    factory.buildProtocol = build_protocol
+
+
 class Lifespan:
     """Tells the application of the beginning and the end of the process (ASGI lifespan, which Daphne leaves out)."""
 
@@ -122,6 +139,7 @@ class Server(DaphneServer):
 
     def _before_start(self) -> None:
         self.ws_factory.setProtocolOptions(failByDrop=False)
+        leave_forms_alone(self.http_factory)
         reactor.addSystemEventTrigger("before", "shutdown", notify, "STOPPING=1")
         reactor.callWhenRunning(self._started)
 

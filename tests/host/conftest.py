@@ -75,15 +75,26 @@ class Answer:
 
 @pytest.fixture(scope="session")
 def fetch(address, domain, trust) -> Callable[..., Answer]:
-    """One HTTP request to the host, over HTTPS unless `tls=False`; `name` is who it believes to talk to."""
+    """One HTTP request to the host, over HTTPS unless `tls=False`; `name` is who it believes to talk to.
 
-    def fetch(path: str, *, name: str = domain, tls: bool = True, headers: dict[str, str] | None = None) -> Answer:
+    With a `body`, even an empty one, it is a POST.
+    """
+
+    def fetch(
+        path: str,
+        *,
+        name: str = domain,
+        tls: bool = True,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Answer:
         connection = http.client.HTTPConnection(name, timeout=10)
         connection.sock = socket.create_connection((address, 443 if tls else 80), timeout=10)
         if tls:
             connection.sock = trust.wrap_socket(connection.sock, server_hostname=name)
         try:
-            connection.request("GET", path, headers={"Host": name, **(headers or {})})
+            method = "GET" if body is None else "POST"
+            connection.request(method, path, body, headers={"Host": name, **(headers or {})})
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read().decode())
         finally:

@@ -22,11 +22,14 @@ class Managed:
 def _declared(kind: str) -> Iterator[Managed]:
     for file in sorted(ROOT.glob("roles/*/vars/main.yml")):
         role = file.parents[1].name
+        defaults = yaml.safe_load((file.parents[1] / "defaults/main.yml").read_text())
         for name, entries in yaml.safe_load(file.read_text()).items():
             if not (name.startswith(f"{role}_") and name.endswith(f"_{kind}")):
                 continue
             for entry in entries:
-                yield Managed(role, f"/{entry['path']}", entry["owner"], entry["group"], int(entry["mode"], 8))
+                # A group that an operator may choose stands there by its variable.
+                group = defaults.get(entry["group"].strip("{ }"), entry["group"])
+                yield Managed(role, f"/{entry['path']}", entry["owner"], group, int(entry["mode"], 8))
 
 
 def files() -> list[Managed]:

@@ -123,6 +123,8 @@ class TestShape:
     def test_two_roles_agree_on_what_both_need(self):
         nginx, daphne = (read(ROOT / f"roles/{name}/defaults/main.yml") for name in ("nginx", "daphne"))
         assert f"default({nginx['nginx_https_port']})" in daphne["daphne_public_port"]
+        state = read(ROOT / "roles/daphne/vars/main.yml")["daphne_state"]
+        assert nginx["nginx_files_root"] == f"{state}/files"
         own = daphne["daphne_processes"].strip("{ }")
         assert f"default({own})" in nginx["nginx_upstream_processes"]
 
