@@ -4,6 +4,7 @@ This is the only module that knows what a frame looks like. A frame is a text fr
 `{"type": str, "data": object, "room_id"?: int, "user_id"?: int, "timestamp": str}`.
 """
 
+import re
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal, TypeVar
@@ -215,21 +216,29 @@ def decode(text: str) -> AnyClientEvent:
 
 def _explain(text: str, error: Exception) -> ChatError:
     """Why `text` is not an event; only refused frames pay for the second look."""
-    if isinstance(error, RecursionError):
-        return ChatError(ErrorCode.INVALID_JSON, "The frame is nested too deeply; send one flat JSON object.")
     if not isinstance(error, msgspec.ValidationError):
-        return ChatError(ErrorCode.INVALID_JSON, "The frame is not valid JSON; send one JSON object.")
+        return _unreadable(error)
     try:
         _object_decoder.decode(text)
-    except msgspec.MsgspecError:
+    except msgspec.ValidationError:
         return ChatError(ErrorCode.NOT_AN_OBJECT, 'The frame is not a JSON object; send {"type": …, "data": {…}}.')
+    except (msgspec.MsgspecError, RecursionError) as behind:  # the first error ended the first look before this one
+        return _unreadable(behind)
     try:
         name = _type_decoder.decode(text).type
     except msgspec.MsgspecError:
         return ChatError(ErrorCode.INVALID_EVENT, "The event's `type` is missing or not a string.")
     if name not in _known_types:
         return ChatError(ErrorCode.UNKNOWN_TYPE, f"Unknown event type; this server knows {', '.join(_known_types)}.")
-    return ChatError(ErrorCode.INVALID_EVENT, f"The `{name}` event is not as it should be: {error}.")
+    # The one place where msgspec repeats what it was given.
+    reason = re.sub(r"(?s)Invalid enum value .*(?= - at `)", "Expected one of its known values", str(error))
+    return ChatError(ErrorCode.INVALID_EVENT, f"The `{name}` event is not as it should be: {reason}.")
+
+
+def _unreadable(error: Exception) -> ChatError:
+    if isinstance(error, RecursionError):
+        return ChatError(ErrorCode.INVALID_JSON, "The frame is nested too deeply; send one flat JSON object.")
+    return ChatError(ErrorCode.INVALID_JSON, "The frame is not valid JSON; send one JSON object.")
 
 
 def room_of(event: RoomEvent) -> int:

@@ -52,6 +52,7 @@ BAD_FRAMES = [
     ("[" * DEEP + "]" * DEEP, "not_an_object"),
     ('{"a":' * DEEP + "1" + "}" * DEEP, "invalid_json"),
     ('{"type": "ping", "data": ' + "[" * DEEP + "]" * DEEP + "}", "invalid_json"),
+    ('{"type": ' + "[" * DEEP + "]" * DEEP + "}", "invalid_json"),
     ('{"type": "typing", "data": {"room_id": %(room)d}}', "invalid_event"),
     ('{"type": "typing", "data": {"room_id": %(room)d, "is_typing": "yes"}}', "invalid_event"),
     ('{"type": "user_status", "data": {"status": "dancing"}}', "invalid_event"),
