@@ -11,6 +11,7 @@ urlpatterns = [
     path("login/", auth_views.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
+    path("docs/asyncapi.json", views.websocket_document, name="asyncapi"),
     path("healthz", views.healthz),
     path("readyz", views.readyz),
 ]

@@ -1,0 +1,49 @@
+"""What a schema of the AsyncAPI document allows, as strategies of Hypothesis: for the few words that it uses."""
+
+from hypothesis import strategies as st
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def values(schema, document):
+    """A strategy for the JSON values that a schema of the document allows. A word that is not known here fails."""
+    match schema:
+        case {"$ref": reference}:
+            return values(document["components"]["schemas"][reference.rpartition("/")[2]], document)
+        case {"anyOf": choices}:
+            return st.one_of([values(choice, document) for choice in choices])
+        case {"enum": members}:
+            return st.sampled_from(members)
+        case {"type": "object"}:
+            return _objects(schema, document)
+        case {"type": "array", "items": items}:
+            return st.lists(values(items, document), max_size=3)
+        case {"type": "string", "pattern": pattern}:
+            return st.from_regex(pattern, fullmatch=True)
+        case {"type": "string"}:
+            return st.text(min_size=schema.get("minLength", 0), max_size=schema.get("maxLength"))
+        case {"type": "integer"}:
+            return st.integers(schema.get("minimum"), schema.get("maximum"))
+        case {"type": "number"}:
+            return st.floats(allow_nan=False, allow_infinity=False)
+        case {"type": "boolean"}:
+            return st.booleans()
+        case {"type": "null"}:
+            return st.none()
+    raise NotImplementedError(schema)
+
+
+def _objects(schema, document):
+    properties = schema.get("properties", {})
+    required = set(schema.get("required", ()))
+    described = st.fixed_dictionaries(
+        {name: values(properties[name], document) for name in properties if name in required},
+        optional={name: values(properties[name], document) for name in properties if name not in required},
+    )
+    # Other fields are allowed beside those that are described.
+    others = st.dictionaries(st.text().filter(lambda name: name not in properties), ANYTHING, max_size=2)
+    return st.builds(lambda more, known: more | known, others, described)
