@@ -9,8 +9,11 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from wire_document import WireDocument
 
 from waiting import wait_until
 
@@ -42,6 +45,13 @@ class Target:
     @property
     def connect_options(self):
         return {"host": self.address} if self.address else {}
+
+    @cached_property
+    def document(self):
+        """What this server itself says of its WebSocket."""
+        status, headers, text = self.request("GET", "/docs/asyncapi.json")
+        assert (status, headers.get_content_type()) == (200, "application/json"), text
+        return WireDocument(json.loads(text))
 
     def manage(self, *arguments, stdin=None):
         """What a `manage.py` command prints on standard output; it must succeed."""

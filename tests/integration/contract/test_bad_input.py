@@ -86,6 +86,13 @@ async def test_text_that_is_not_utf8_is_closed_with_1007(target, alice):
         assert await a.closed() == 1007
 
 
+async def test_a_frame_that_breaks_the_protocol_is_closed_with_1002(target, alice):
+    async with connected(target, alice.token) as a:
+        # An empty masked frame of opcode 3, which is reserved (RFC 6455, 5.2).
+        a.socket.transport.write(b"\x83\x80\x00\x00\x00\x00")
+        assert await a.closed() == 1002
+
+
 async def test_a_frame_of_two_mebibytes_is_closed_with_1009(target, alice, bob):
     async with connected(target, bob.token) as b:
         async with connected(target, alice.token) as a:
