@@ -10,6 +10,7 @@ def containers(inner, names):
 
 
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.text(max_size=10))
+LEFT_OUT = object()
 ANYTHING = LEAVES | containers(LEAVES, st.text(max_size=10))
 
 
@@ -45,9 +46,11 @@ def _objects(schema, document):
     properties = schema.get("properties", {})
     required = set(schema.get("required", ()))
     described = st.fixed_dictionaries(
-        {name: values(properties[name], document) for name in properties if name in required},
-        optional={name: values(properties[name], document) for name in properties if name not in required},
-    )
+        {
+            name: values(field, document) if name in required else st.just(LEFT_OUT) | values(field, document)
+            for name, field in properties.items()
+        }
+    ).map(lambda known: {name: value for name, value in known.items() if value is not LEFT_OUT})
     # Other fields are allowed beside those that are described.
     others = st.lists(st.tuples(st.text(max_size=10), ANYTHING), max_size=2).map(
         lambda pairs: {name: value for name, value in pairs if name not in properties}

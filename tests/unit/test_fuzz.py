@@ -6,6 +6,7 @@
 import json
 import os
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,7 +27,8 @@ inputs = settings(
 DOCUMENT = asyncapi.document()
 WIRE = WireDocument(DOCUMENT)
 TAGS = [event.__struct_config__.tag for event in asyncapi.CLIENT_EVENTS]
-FIELDS = ["type", "data", "room_id", "user_id", "timestamp", "content", "client_id", "status", "is_typing", "seq"]
+_, _client_schemas = msgspec.json.schema_components(asyncapi.CLIENT_EVENTS)
+FIELDS = sorted({field for schema in _client_schemas.values() for field in schema["properties"]})
 DECODING = {ErrorCode.INVALID_JSON, ErrorCode.NOT_AN_OBJECT, ErrorCode.UNKNOWN_TYPE, ErrorCode.INVALID_EVENT}
 CONTENT = {ErrorCode.CONTENT_EMPTY, ErrorCode.CONTENT_TOO_LONG, ErrorCode.CONTENT_INVALID}
 
@@ -43,6 +45,7 @@ texts = st.one_of(
 escaped_texts = texts | st.text(st.characters(), max_size=10)
 numbers = st.one_of(
     st.integers(),
+    st.integers(-2, 10),
     st.sampled_from([0, -1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, -(2**63) - 1]),
     st.integers(1, 1000).map(lambda times: int(SECRET_DIGITS * times)),
     st.floats(),
@@ -73,17 +76,19 @@ def slots(node):
 
 @st.composite
 def mutated_events(draw):
-    """A valid event in which one to three things were changed, taken away or added."""
+    """A valid event in which one to three things were changed, taken away or added, mostly what is described."""
     event = draw(valid_events)
-    for _ in range(draw(st.integers(1, 3))):
-        container, key = draw(st.sampled_from([*slots(event), (event, "data")]))
-        match draw(st.sampled_from(["change", "remove", "add"])):
+    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
+        found = [*slots(event), (event, "data")]
+        described = [slot for slot in found if slot[1] in FIELDS]
+        container, key = draw(st.sampled_from(draw(st.sampled_from([described, described, found]))))
+        match draw(st.sampled_from(["change", "change", "remove", "add"])):
             case "change":
-                container[key] = draw(junk)
+                container[key] = draw(draw(st.sampled_from([numbers, texts, junk])))
             case "remove":
                 container.pop(key) if isinstance(container, list) else container.pop(key, None)
             case "add" if isinstance(container, dict):
-                container[draw(st.sampled_from(FIELDS) | texts)] = draw(junk)
+                container[draw(st.sampled_from(FIELDS) | texts)] = draw(draw(st.sampled_from([numbers, texts, junk])))
     return event
 
 
