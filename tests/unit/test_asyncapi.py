@@ -13,7 +13,7 @@ from schema_strategies import values
 
 import salon
 from chat import asyncapi, protocol
-from chat.protocol import AnyClientEvent, CloseCode, ErrorCode, ServerEvent
+from chat.protocol import AnyClientEvent, ChatError, CloseCode, ErrorCode, SendMessage, ServerEvent
 
 CLIENT_EVENTS = AnyClientEvent.__args__
 SERVER_EVENTS = ServerEvent.__args__
@@ -153,6 +153,39 @@ def test_the_command_prints_it():
     printed = StringIO()
     call_command("asyncapi", stdout=printed)
     assert json.loads(printed.getvalue()) == DOCUMENT
+
+
+def limits():
+    """Each limit of what a client sends: the event, where in it, the last value allowed and the first beyond it."""
+    for event in CLIENT_EVENTS:
+        fields = {(name,): field for name, field in SCHEMAS[event.__name__]["properties"].items()}
+        if data := fields.pop(("data",), None):
+            fields |= {("data", name): field for name, field in resolve(data["$ref"])["properties"].items()}
+        for path, field in fields.items():
+            for schema in field.get("anyOf", [field]):
+                for word, last, beyond in (
+                    ("minimum", lambda n: n, lambda n: n - 1),
+                    ("maximum", lambda n: n, lambda n: n + 1),
+                    ("minLength", lambda n: "x" * n, lambda n: "x" * (n - 1)),
+                    ("maxLength", lambda n: "👍" * n, lambda n: "👍" * (n + 1)),
+                ):
+                    if word in schema:
+                        name = f"{event.__name__}-{'.'.join(path)}-{word}"
+                        yield pytest.param(event, path, last(schema[word]), beyond(schema[word]), id=name)
+
+
+@pytest.mark.parametrize(("event", "path", "last", "beyond"), list(limits()))
+def test_the_limits_of_the_document_are_those_that_are_enforced(event, path, last, beyond):
+    def take(value):
+        frame = {"type": event.__struct_config__.tag, "data": {"content": "x", "is_typing": True, "status": "away"}}
+        (frame["data"] if path[0] == "data" else frame)[path[-1]] = value
+        taken = protocol.decode(json.dumps(frame))
+        if isinstance(taken, SendMessage):
+            protocol.clean_content(taken.data.content)
+
+    take(last)
+    with pytest.raises(ChatError):
+        take(beyond)
 
 
 @pytest.mark.parametrize("event", CLIENT_EVENTS)
