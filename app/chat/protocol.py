@@ -4,9 +4,10 @@ This is the only module that knows what a frame looks like. A frame is a text fr
 `{"type": str, "data": object, "room_id"?: int, "user_id"?: int, "timestamp": str}`.
 """
 
+import re
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -26,38 +27,63 @@ HISTORY_FRAME = 50
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
+Content = Annotated[
+    str,
+    Meta(
+        description=f"1 to {MAX_CONTENT} characters (code points), counted once white space at both ends is taken off.",
+        # Told, and not enforced while decoding: `clean_content` counts what is left, and has a sentence for each case.
+        extra_json_schema={"minLength": 1, "maxLength": MAX_CONTENT},
+    ),
+]
+Timestamp = Annotated[
+    str,
+    Meta(
+        description="ISO 8601 in UTC, always with microseconds, so that sorting the strings sorts the moments.",
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$",
+        extra_json_schema={"format": "date-time"},
+    ),
+]
 Status = Literal["online", "offline", "away"]
 
 
 class ErrorCode(StrEnum):
     """Why an `error` event was sent. The values are stable; the sentence beside them is for a person."""
 
-    INVALID_JSON = "invalid_json"
-    NOT_AN_OBJECT = "not_an_object"
-    BINARY_FRAME = "binary_frame"
-    UNKNOWN_TYPE = "unknown_type"
-    INVALID_EVENT = "invalid_event"
-    INVALID_ROOM = "invalid_room"
-    NOT_JOINED = "not_joined"
-    TOO_MANY_ROOMS = "too_many_rooms"
-    FORBIDDEN = "forbidden"
-    INVALID_MESSAGE = "invalid_message"
-    INVALID_PARTICIPANTS = "invalid_participants"
-    INVALID_FILE = "invalid_file"
-    FILE_TOO_LARGE = "file_too_large"
-    CONTENT_EMPTY = "content_empty"
-    CONTENT_TOO_LONG = "content_too_long"
-    CONTENT_INVALID = "content_invalid"
-    NOT_AUTHENTICATED = "not_authenticated"
-    INVALID_TOKEN = "invalid_token"  # noqa: S105 (the name of an error)
-    TOKEN_EXPIRING = "token_expiring"  # noqa: S105 (the name of an error)
-    TOKEN_EXPIRED = "token_expired"  # noqa: S105 (the name of an error)
-    REVOKED = "revoked"
-    IDENTITY_MISMATCH = "identity_mismatch"
-    RATE_LIMITED = "rate_limited"
-    TOO_MANY_CONNECTIONS = "too_many_connections"
-    UNAVAILABLE = "unavailable"
-    INTERNAL = "internal"
+    meaning: str
+    """One sentence for whoever writes a client."""
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+    INVALID_JSON = "invalid_json", "The frame is not valid JSON, or is nested too deeply."
+    NOT_AN_OBJECT = "not_an_object", "The frame is JSON, but not an object."
+    BINARY_FRAME = "binary_frame", "The frame is binary; every event is a text frame."
+    UNKNOWN_TYPE = "unknown_type", "The event's `type` is none that this server knows."
+    INVALID_EVENT = "invalid_event", "A field of the event is missing or not as it should be; the sentence names it."
+    INVALID_ROOM = "invalid_room", "There is no such room, or the person is not a member of it."
+    NOT_JOINED = "not_joined", "This connection has not joined the room."
+    TOO_MANY_ROOMS = "too_many_rooms", "This connection has joined as many rooms as it may; leave one first."
+    FORBIDDEN = "forbidden", "The person is known, but her role does not allow this."
+    INVALID_MESSAGE = "invalid_message", "There is no such message, or it is not in a room of this person."
+    INVALID_PARTICIPANTS = "invalid_participants", "Somebody who is named is not there, or too many or few are named."
+    INVALID_FILE = "invalid_file", "The file is missing, or is of a kind that is not taken."
+    FILE_TOO_LARGE = "file_too_large", "The file has more bytes than one may have."
+    CONTENT_EMPTY = "content_empty", "Nothing is left of the message once white space at both ends is taken off."
+    CONTENT_TOO_LONG = "content_too_long", f"The message has more than {MAX_CONTENT} characters."
+    CONTENT_INVALID = "content_invalid", "The message holds a character that cannot be stored, such as NUL."
+    NOT_AUTHENTICATED = "not_authenticated", "The connection has not said who it is; nothing else is answered before."
+    INVALID_TOKEN = "invalid_token", "The token is not one of this server, or its person is not active any more."
+    TOKEN_EXPIRING = "token_expiring", "The token expires soon; send a new one in an `auth` event, and nothing ends."
+    TOKEN_EXPIRED = "token_expired", "The token has expired; connect again with a new one."
+    REVOKED = "revoked", "The token was revoked, or the person was deactivated or signed out; do not come back with it."
+    IDENTITY_MISMATCH = "identity_mismatch", "The event claims to be of somebody else than the connection's person."
+    RATE_LIMITED = "rate_limited", "Too much in too short a time; wait for `retry_after` seconds."
+    TOO_MANY_CONNECTIONS = "too_many_connections", "The person has as many connections as she may; close one first."
+    UNAVAILABLE = "unavailable", "A service that the server needs is away for the moment; try again."
+    INTERNAL = "internal", "The server made a mistake, and has logged it."
 
 
 class CloseCode(IntEnum):
@@ -66,10 +92,19 @@ class CloseCode(IntEnum):
     4400 to 4499: what the client did; 4500 to 4599: the server's own trouble.
     """
 
-    UNAUTHENTICATED = 4401
-    RATE_LIMITED = 4429
-    INTERNAL = 4500
-    UNAVAILABLE = 4503
+    meaning: str
+    """One sentence for whoever writes a client."""
+
+    def __new__(cls, value: int, meaning: str) -> Self:
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+    UNAUTHENTICATED = 4401, "The connection has no valid identity; the `error` event before says why."
+    RATE_LIMITED = 4429, "Too much in too short a time; come back after the `retry_after` of the `error` event before."
+    INTERNAL = 4500, "The server made a mistake, and has logged it; come back in a moment."
+    UNAVAILABLE = 4503, "A service that the server needs is away for the moment; come back in a moment."
 
 
 class ChatError(Exception):
@@ -108,7 +143,7 @@ class JoinData(Struct, frozen=True):
 class MessageContent(Struct, frozen=True):
     """`client_id`: the sender's own name for the message; under the same one it is never stored twice."""
 
-    content: str
+    content: Content
     room_id: Id | None = None
     client_id: ClientId | None = None
 
@@ -216,21 +251,29 @@ def decode(text: str) -> AnyClientEvent:
 
 def _explain(text: str, error: Exception) -> ChatError:
     """Why `text` is not an event; only refused frames pay for the second look."""
-    if isinstance(error, RecursionError):
-        return ChatError(ErrorCode.INVALID_JSON, "The frame is nested too deeply; send one flat JSON object.")
     if not isinstance(error, msgspec.ValidationError):
-        return ChatError(ErrorCode.INVALID_JSON, "The frame is not valid JSON; send one JSON object.")
+        return _unreadable(error)
     try:
         _object_decoder.decode(text)
-    except msgspec.MsgspecError:
+    except msgspec.ValidationError:
         return ChatError(ErrorCode.NOT_AN_OBJECT, 'The frame is not a JSON object; send {"type": …, "data": {…}}.')
+    except (msgspec.MsgspecError, RecursionError) as behind:  # the first error ended the first look before this one
+        return _unreadable(behind)
     try:
         name = _type_decoder.decode(text).type
     except msgspec.MsgspecError:
         return ChatError(ErrorCode.INVALID_EVENT, "The event's `type` is missing or not a string.")
     if name not in _known_types:
         return ChatError(ErrorCode.UNKNOWN_TYPE, f"Unknown event type; this server knows {', '.join(_known_types)}.")
-    return ChatError(ErrorCode.INVALID_EVENT, f"The `{name}` event is not as it should be: {error}.")
+    # The one place where msgspec repeats what it was given.
+    reason = re.sub(r"(?s)Invalid enum value .*(?= - at `)", "Expected one of its known values", str(error))
+    return ChatError(ErrorCode.INVALID_EVENT, f"The `{name}` event is not as it should be: {reason}.")
+
+
+def _unreadable(error: Exception) -> ChatError:
+    if isinstance(error, RecursionError):
+        return ChatError(ErrorCode.INVALID_JSON, "The frame is nested too deeply; send one flat JSON object.")
+    return ChatError(ErrorCode.INVALID_JSON, "The frame is not valid JSON; send one JSON object.")
 
 
 def room_of(event: RoomEvent) -> int:
@@ -302,13 +345,13 @@ class MessageData(Struct, frozen=True, kw_only=True):
     """A message. `seq` counts the messages of its room from 1, without a gap; what was deleted has no content."""
 
     id: int
-    uuid: str
+    uuid: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     seq: int
     content: str
     sender: int
     chat: int
-    created_at: str
-    last_update: str
+    created_at: Timestamp
+    last_update: Timestamp
     is_deleted: bool
     extra_data: dict | None
     message_type: str
@@ -324,7 +367,7 @@ class Message(Struct, frozen=True, tag_field="type", tag="message"):
 
     data: MessageData
     room_id: int
-    timestamp: str = field(default_factory=timestamp)
+    timestamp: Timestamp = field(default_factory=timestamp)
 
 
 class HistoryData(Struct, frozen=True, kw_only=True):
@@ -349,7 +392,7 @@ class History(Struct, frozen=True, tag_field="type", tag="history"):
     """What was said before the live events that follow."""
 
     data: HistoryData
-    timestamp: str = field(default_factory=timestamp)
+    timestamp: Timestamp = field(default_factory=timestamp)
 
 
 class TypingData(Struct, frozen=True):
@@ -363,20 +406,20 @@ class Typing(Struct, frozen=True, tag_field="type", tag="typing"):
     """Another member types, or no longer does."""
 
     data: TypingData
-    timestamp: str = field(default_factory=timestamp)
+    timestamp: Timestamp = field(default_factory=timestamp)
 
 
 class UserStatusData(Struct, frozen=True):
     user_id: int
     status: Status
-    last_seen: str
+    last_seen: Timestamp
 
 
 class UserStatus(Struct, frozen=True, tag_field="type", tag="user_status"):
     """How present somebody is who shares a room with this person."""
 
     data: UserStatusData
-    timestamp: str = field(default_factory=timestamp)
+    timestamp: Timestamp = field(default_factory=timestamp)
 
 
 class RoomUpdateData(Struct, frozen=True, kw_only=True):
@@ -407,7 +450,7 @@ class RoomUpdate(Struct, frozen=True, tag_field="type", tag="room_update"):
     """Something changed in a room."""
 
     data: RoomUpdateData
-    timestamp: str = field(default_factory=timestamp)
+    timestamp: Timestamp = field(default_factory=timestamp)
 
 
 class ErrorData(Struct, frozen=True):
@@ -426,14 +469,18 @@ class Error(Struct, frozen=True, tag_field="type", tag="error"):
     """Something that was asked for cannot be, or something about the connection."""
 
     data: ErrorData
-    timestamp: str = field(default_factory=timestamp)
+    timestamp: Timestamp = field(default_factory=timestamp)
+
+
+class Nothing(Struct, frozen=True):
+    """Always empty."""
 
 
 class Pong(Struct, frozen=True, tag_field="type", tag="pong"):
     """The answer to `ping`."""
 
-    data: dict = field(default_factory=dict)
-    timestamp: str = field(default_factory=timestamp)
+    data: Nothing = Nothing()
+    timestamp: Timestamp = field(default_factory=timestamp)
 
 
 ServerEvent = Message | History | Typing | UserStatus | RoomUpdate | Error | Pong

@@ -1,4 +1,4 @@
-"""The page at `/` and the health checks."""
+"""The page at `/`, the health checks, and what describes the WebSocket."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
-from chat import database, messages, rooms
+from chat import asyncapi, database, messages, rooms
 from chat.hub import hub
 from chat.people import person
 from chat.protocol import ChatError
@@ -55,6 +55,11 @@ async def readyz(request: HttpRequest) -> JsonResponse:
     }
     ready = all(value == "ok" for value in state.values())
     return JsonResponse(state, status=200 if ready else 503)
+
+
+async def websocket_document(request: HttpRequest) -> JsonResponse:
+    """The AsyncAPI document of the WebSocket, for everybody: it holds nothing of anybody."""
+    return JsonResponse(asyncapi.document())
 
 
 def _ask_database() -> None:

@@ -15,6 +15,7 @@ urlpatterns = [
     path("chats/", include("chat.api.urls")),
     path("docs/", SpectacularSwaggerView.as_view(url_name="openapi"), name="docs"),
     path("docs/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+    path("docs/asyncapi.json", views.websocket_document, name="asyncapi"),
     path("healthz", views.healthz),
     path("readyz", views.readyz),
 ]

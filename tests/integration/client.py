@@ -7,29 +7,34 @@ from datetime import UTC, datetime
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from wire_document import WireDocument
 
 DEADLINE = 15
 """Seconds after which a test gives up on an event: far beyond what a busy machine needs."""
 
 
 class Client:
-    def __init__(self, socket: ClientConnection):
+    def __init__(self, socket: ClientConnection, document: WireDocument):
         self.socket = socket
+        self.document = document
 
     async def send(self, kind, data=None, **beside):
-        await self.raw(
-            json.dumps({"type": kind, "data": data or {}, "timestamp": datetime.now(UTC).isoformat(), **beside})
-        )
+        """Send an event that the server's document allows; what it does not allow goes through `raw`."""
+        event = {"type": kind, "data": data or {}, "timestamp": datetime.now(UTC).isoformat(), **beside}
+        self.document.check_sent(event)
+        await self.raw(json.dumps(event))
 
     async def raw(self, frame, **options):
+        """Send a frame, whatever it is."""
         await self.socket.send(frame, **options)
 
     async def receive(self):
-        """The next event, whatever it is."""
+        """The next event, whatever it is, as long as the server's document describes it."""
         async with asyncio.timeout(DEADLINE):
             frame = await self.socket.recv()
         assert isinstance(frame, str)
         event = json.loads(frame)
+        self.document.check_received(event)
         assert_timestamp(event["timestamp"])
         return event
 
@@ -75,7 +80,10 @@ class Client:
             while (event := await self.receive())["type"] == "user_status":
                 pass
         except ConnectionClosed as close:
-            return close.rcvd.code if close.rcvd else 1006
+            if not close.rcvd:
+                return 1006
+            self.document.check_closed(close.rcvd.code)
+            return close.rcvd.code
         raise AssertionError(f"received {event!r}")
 
     async def closed_by(self, frame):
@@ -91,8 +99,9 @@ async def connected(target, token=None, *, process=0, **options):
     url = target.websocket_urls[process % len(target.websocket_urls)]
     if token:
         url += f"?token={token}"
+    document = target.document
     async with connect(url, ssl=target.ssl, proxy=None, max_size=None, **target.connect_options, **options) as socket:
-        yield Client(socket)
+        yield Client(socket, document)
 
 
 def assert_timestamp(value):

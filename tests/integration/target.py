@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from http_document import HttpDocument
+from wire_document import WireDocument
 
 from waiting import wait_until
 
@@ -74,6 +75,13 @@ class Target:
     @property
     def connect_options(self):
         return {"host": self.address} if self.address else {}
+
+    @cached_property
+    def document(self):
+        """What this server itself says of its WebSocket."""
+        status, headers, text = self.request("GET", "/docs/asyncapi.json")
+        assert (status, headers.get_content_type()) == (200, "application/json"), text
+        return WireDocument(json.loads(text))
 
     def manage(self, *arguments, stdin=None):
         """What a `manage.py` command prints on standard output; it must succeed."""

@@ -2,12 +2,14 @@
 
 import ast
 import gettext
+import tomllib
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
 
+import salon
 from chat import frontend
 
 PROJECT = Path(__file__).parents[2]
@@ -16,7 +18,7 @@ CHAT = PROJECT / "app" / "chat"
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
     {"protocol", "models", "frontend", "keys"},
-    {"database", "people", "files", "limits", "claims"},
+    {"database", "people", "files", "limits", "claims", "asyncapi"},
     {"auth", "rooms", "origins"},
     {"connection", "messages"},
     {"journal", "hub"},
@@ -82,6 +84,11 @@ def test_the_frontends_variables(url, host, protocol):
         "NEXT_PUBLIC_API_TOKEN=T",
         f"NEXT_PUBLIC_API_BASE_URL={url}",
     ]
+
+
+def test_the_version_is_that_of_the_project():
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["version"] == salon.__version__
 
 
 def test_what_is_installed_is_pinned_by_hash_and_names_no_index():

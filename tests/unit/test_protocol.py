@@ -40,6 +40,33 @@ def test_an_error_names_the_field_and_repeats_nothing_of_the_frame():
     assert "s3cret" not in caught.value.sentence
 
 
+def test_an_error_repeats_no_value_of_an_enumeration():
+    with pytest.raises(ChatError) as caught:
+        protocol.decode(event("user_status", {"status": "s3cret' - at `$"}))
+    assert caught.value.code is ErrorCode.INVALID_EVENT
+    assert "data.status" in caught.value.sentence
+    assert "s3cret" not in caught.value.sentence
+
+
+DEEP = "[" * 10_000 + "]" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("text", "clue"),
+    [
+        (f'{{"type": {DEEP}}}', "too deeply"),
+        (f'{{"type": "dance", "more": {DEEP}}}', "too deeply"),
+        ('{"type": "dance", "more": nope}', "not valid JSON"),
+        ('{"type": 7', "not valid JSON"),
+    ],
+)
+def test_what_cannot_be_read_is_told_even_behind_another_mistake(text, clue):
+    with pytest.raises(ChatError) as caught:
+        protocol.decode(text)
+    assert caught.value.code is ErrorCode.INVALID_JSON
+    assert clue in caught.value.sentence
+
+
 @pytest.mark.parametrize(
     ("moment", "text"),
     [

@@ -52,6 +52,7 @@ BAD_FRAMES = [
     ("[" * DEEP + "]" * DEEP, "not_an_object"),
     ('{"a":' * DEEP + "1" + "}" * DEEP, "invalid_json"),
     ('{"type": "ping", "data": ' + "[" * DEEP + "]" * DEEP + "}", "invalid_json"),
+    ('{"type": ' + "[" * DEEP + "]" * DEEP + "}", "invalid_json"),
     ('{"type": "typing", "data": {"room_id": %(room)d}}', "invalid_event"),
     ('{"type": "typing", "data": {"room_id": %(room)d, "is_typing": "yes"}}', "invalid_event"),
     ('{"type": "user_status", "data": {"status": "dancing"}}', "invalid_event"),
@@ -83,6 +84,13 @@ async def test_text_that_is_not_utf8_is_closed_with_1007(target, alice):
     async with connected(target, alice.token) as a:
         await a.raw(b'{"type": "ping\xff"}', text=True)
         assert await a.closed() == 1007
+
+
+async def test_a_frame_that_breaks_the_protocol_is_closed_with_1002(target, alice):
+    async with connected(target, alice.token) as a:
+        # An empty masked frame of opcode 3, which is reserved (RFC 6455, 5.2).
+        a.socket.transport.write(b"\x83\x80\x00\x00\x00\x00")
+        assert await a.closed() == 1002
 
 
 async def test_a_frame_of_two_mebibytes_is_closed_with_1009(target, alice, bob):
