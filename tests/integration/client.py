@@ -67,8 +67,8 @@ class Client:
         await self.send("ping")
         await self.expect("pong")
 
-    async def join(self, room_id, **wanted):
-        await self.send("join_room", {"room_id": room_id, **wanted}, room_id=room_id)
+    async def join(self, room_id):
+        await self.send("join_room", {"room_id": room_id}, room_id=room_id)
         await self.settle()
 
     async def say(self, room_id, content):
