@@ -47,7 +47,7 @@ CLOSE_CODES = {
 """What a connection is closed with after an error that ends it; 4401 after all others."""
 
 ENDS_THE_CONNECTION = (ErrorCode.INVALID_TOKEN, ErrorCode.TOKEN_EXPIRED, ErrorCode.REVOKED)
-"""Errors of an `auth` event after which the connection is of no use."""
+"""Errors of the first token after which the connection is of no use."""
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
@@ -206,17 +206,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 self.connection.send(protocol.encode(Pong()))
 
     async def _handle_auth(self, event: Auth) -> None:
-        try:
-            if known := self.connection.person:
-                await self._confirm(event, known)
-            elif event.data.token:
-                await self._authenticate(event)
-            else:
-                raise _not_authenticated()
-        except ChatError as error:
-            if error.code not in ENDS_THE_CONNECTION:
-                raise
-            self._refuse(error)
+        if known := self.connection.person:
+            await self._confirm(event, known)
+        elif event.data.token:
+            await self._authenticate(event)
+        else:
+            raise _not_authenticated()
 
     async def _confirm(self, event: Auth, known: SenderInfo) -> None:
         """The connection's identity is settled: another one is an error, a fresh token of the same person renews it."""
@@ -238,15 +233,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 raise _identity_mismatch()
             await self._authenticated(identity)
         except ChatError as error:
-            if error.code not in ENDS_THE_CONNECTION:
-                self._wait_for_auth()
+            if error.code in ENDS_THE_CONNECTION:
+                self._refuse(error)
+                return
+            self._wait_for_auth()
             raise
 
     async def _say(self, room_id: int, event: SendMessage) -> None:
         draft = Draft(room_id, self.connection.person, event.data.content, client_id=event.data.client_id)
         stored = await conversation.say(draft)
-        # With the message, whoever hears it takes it that she types no longer.
-        self.connection.typing.pop(room_id, None)
         if room_id not in self.connection.rooms or not stored.is_new:
             # Her own message is also her receipt, joined or not.
             self.connection.send(protocol.encode(Message(stored.message, room_id)))

@@ -281,6 +281,9 @@ class Hub:
         removed, everyone = envelope.get("remove", ()), envelope.get("empty", False)
         if seq is not None:
             self._arrived[room_id] = max(seq, self._arrived.get(room_id, 0))
+            # With what she says, she types no longer.
+            for connection in self.connections(envelope["sender"]):
+                connection.typing.pop(room_id, None)
             self._lapse(room_id, envelope["sender"])
         elif excepted is not None:
             self._expect_lapse(room_id, excepted, envelope.get("lapse"))

@@ -18,7 +18,7 @@
 | `REDIS_URL` | e.g. `unix:///run/redis/redis-server.sock` | the channel layer in memory: one process only |
 | `SALON_DATA_DIR` | where files are kept | `var/` beside `app/` |
 | `SALON_STATIC_ROOT` | where `collectstatic` puts files for a web server; without it Salon serves them itself | none |
-| `SALON_LIMIT_MESSAGES` | messages of a person, a second and at once; so for the five below | `5/60` |
+| `SALON_LIMIT_MESSAGES` | messages of a person, a second and at once; so for the five below | `10/100` |
 | `SALON_LIMIT_SIGNALS` | typing, status and read events of a person | `10/60` |
 | `SALON_LIMIT_JOINS` | rooms that a person joins | `20/400` |
 | `SALON_LIMIT_REQUESTS` | calls of the HTTP API by a person | `20/200` |
@@ -189,7 +189,7 @@ TOKEN_WARNING = 30.0
 
 LIMITS = {
     "events": _rate("SALON_LIMIT_EVENTS", "50/200"),
-    "messages": _rate("SALON_LIMIT_MESSAGES", "5/60"),
+    "messages": _rate("SALON_LIMIT_MESSAGES", "10/100"),
     "signals": _rate("SALON_LIMIT_SIGNALS", "10/60"),
     "joins": _rate("SALON_LIMIT_JOINS", "20/400"),
     "requests": _rate("SALON_LIMIT_REQUESTS", "20/200"),

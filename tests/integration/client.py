@@ -28,9 +28,9 @@ class Client:
         """Send a frame, whatever it is."""
         await self.socket.send(frame, **options)
 
-    async def receive(self):
+    async def receive(self, within=DEADLINE):
         """The next event, whatever it is, as long as the server's document describes it."""
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(within):
             frame = await self.socket.recv()
         assert isinstance(frame, str)
         event = json.loads(frame)
@@ -38,11 +38,11 @@ class Client:
         assert_timestamp(event["timestamp"])
         return event
 
-    async def expect(self, kind):
+    async def expect(self, kind, within=DEADLINE):
         """The next event, which is of this type; that people come and go in the meantime is passed over."""
-        event = await self.receive()
+        event = await self.receive(within)
         while event["type"] == "user_status" != kind:
-            event = await self.receive()
+            event = await self.receive(within)
         assert event["type"] == kind, event
         return event
 

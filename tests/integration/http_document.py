@@ -27,8 +27,9 @@ class HttpDocument:
         path = urlsplit(path).path
         if method == "OPTIONS":
             return
-        known = [(verb, call) for verb, pattern, call in self._calls if pattern.fullmatch(path)]
-        call = next((call for verb, call in known if verb == method), None)
+        known = [(verb, pattern, call) for verb, pattern, call in self._calls if pattern.fullmatch(path)]
+        # Of several paths that fit, the first is the one that answers.
+        call = next((call for verb, pattern, call in known if verb == method and pattern == known[0][1]), None)
         if not call:
             assert answer.status == (405 if known else 404), (answer.status, answer.body)
             return

@@ -14,7 +14,7 @@ def test_each_command_prints_just_its_result(embedded):
     [
         (("create_token", "nobody"), "create_user"),
         (("create_room", "Lab", "--member", "nobody"), "create_user"),
-        (("create_room", ""), "blank"),
+        (("create_room", ""), "needs a name"),
         (("create_room", "x" * 300), "200 characters"),
         (("create_user", "two words"), "username"),
         (("create_user", "eve", "--role", "king"), "school_admin"),

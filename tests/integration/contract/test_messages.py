@@ -1,5 +1,6 @@
 """`/chats/messages/`: every call of the contract, by whom it may be made, in each encoding, and what sockets hear."""
 
+import asyncio
 import uuid
 
 import pytest
@@ -91,7 +92,6 @@ async def test_what_was_said_over_a_socket_is_there_over_http(target, pupil, ali
         ({"message_type": "dance"}, "message_type"),
         ({"extra_data": "["}, "extra_data"),
         ({"client_id": "x" * 65}, "client_id"),
-        ({"client_id": ""}, "client_id"),
         ({"content": "a\0b"}, "content"),
     ],
     ids=str,
@@ -279,6 +279,25 @@ async def test_sent_twice_under_one_client_id_is_sent_once(target, teacher, alic
         assert (heard["uuid"], heard["client_id"]) == (first["uuid"], "my-name-1")
         await b.settle()
     assert teacher.ok("GET", f"/chats/messages/?room_id={own_room}")["count"] == 1
+
+
+async def test_sent_from_two_processes_at_once_it_is_one_message(target, school, bob):
+    person = school.person("Tia Twice")
+    own_room = school.room("Twice", person, bob)
+    async with (
+        connected(target, person.token) as first,
+        connected(target, person.token, process=1) as second,
+        connected(target, bob.token, process=1) as b,
+    ):
+        await b.join(own_room)
+        for number in range(20):
+            data = {"room_id": own_room, "content": f"m{number}", "client_id": f"at-once-{number}"}
+            await asyncio.gather(first.send("message", data), second.send("message", data))
+            answers = [(await client.expect("message"))["data"] for client in (first, second)]
+            assert answers[0] == answers[1]
+            assert (await b.expect("message"))["data"] == answers[0]
+        await b.settle()
+    assert Api(target, person).ok("GET", f"/chats/messages/?room_id={own_room}")["count"] == 20
 
 
 def test_the_same_name_elsewhere_is_another_message(target, teacher, pupil, own_room, room):

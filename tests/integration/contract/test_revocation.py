@@ -170,3 +170,82 @@ def test_a_mistake_is_told(target, arguments, stdin, clue):
     assert done.stdout == ""
     assert clue in done.stderr
     assert "Traceback" not in done.stderr
+
+
+DELETE = """
+from chat.models import User
+User.objects.get(pk=%d).delete()
+"""
+
+
+@pytest.mark.parametrize("how", ["token", "person", "deactivated", "deleted"])
+async def test_open_connections_are_closed_everywhere(target, school, alice, how):
+    person = school.person("Erin Ends")
+    async with (
+        connected(target, person.token) as first,
+        connected(target, person.token, process=1) as second,
+        connected(target, alice.token, process=1) as a,
+    ):
+        for client in (first, second, a):
+            await client.settle()
+        if how == "token":
+            target.manage("revoke", "--token-stdin", stdin=person.token)
+        elif how == "person":
+            target.manage("revoke", person.username)
+        elif how == "deactivated":
+            target.manage("shell", "--command", DEACTIVATE % person.id)
+        else:
+            target.manage(
+                "shell", "--command", f"from chat.models import User; User.objects.get(pk={person.id}).delete()"
+            )
+        for client in (first, second):
+            await client.error("revoked")
+            assert await client.closed() == 4401
+        await a.settle()
+
+
+async def test_one_token_of_several(target, school):
+    person = school.person("Erin Ends")
+    other = target.manage("create_token", person.username)
+    async with connected(target, person.token) as revoked, connected(target, other) as stays:
+        for client in (revoked, stays):
+            await client.settle()
+        target.manage("revoke", "--token-stdin", stdin=person.token)
+        await revoked.error("revoked")
+        assert await revoked.closed() == 4401
+        await stays.settle()
+
+
+SHORT_LIVED = """
+from datetime import timedelta
+from chat import auth
+from chat.models import User
+print(auth.create_token(User.objects.get(pk=%d), timedelta(seconds=%d)))
+"""
+
+
+def token_for(target, person, seconds):
+    """A token that is taken for so many seconds; the leeway for clocks is among them."""
+    return target.manage("shell", "--command", SHORT_LIVED % (person.id, seconds - 10))
+
+
+async def test_a_connection_does_not_outlive_its_token(target, dora):
+    async with connected(target, token_for(target, dora, 4)) as client:
+        assert "fresh" in await client.error("token_expiring")
+        await client.settle()
+        await client.error("token_expired")
+        assert await client.closed() == 4401
+
+
+async def test_a_fresh_token_keeps_the_connection(target, dora, alice):
+    async with connected(target, token_for(target, dora, 5)) as client:
+        await client.error("token_expiring")
+        await client.send("auth", {"token": alice.token})
+        await client.error("identity_mismatch")
+        await client.send("auth", {"token": token_for(target, dora, 9)})
+        # The old one would have ended it before; the second one ends it.
+        await client.error("token_expiring")
+        await client.send("auth", {"token": dora.token})
+        await client.settle()
+        await client.send("ping")
+        assert (await client.receive())["type"] == "pong"

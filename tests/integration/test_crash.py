@@ -1,0 +1,43 @@
+"""A process that dies without a word."""
+
+import os
+import signal
+
+from client import connected
+from school import School
+from target import salon
+
+PATIENCE = 60
+"""Seconds after which nobody may show online who is not."""
+
+
+async def test_presence_ends_right(tmp_path, services):
+    environment = {name: services.environment[name] for name in ("REDIS_URL", "DATABASE_URL")}
+    with salon(tmp_path, environment, processes=3) as target:
+        school = School(target)
+        watcher, three_tabs, gone = (school.person(name) for name in ("Wanda W", "Tia Three", "Gus Gone"))
+        room = school.room("R", watcher, three_tabs, gone)
+        async with (
+            connected(target, watcher.token, process=2) as w,
+            connected(target, three_tabs.token) as first,
+            connected(target, three_tabs.token) as second,
+            connected(target, three_tabs.token, process=1) as third,
+            connected(target, gone.token) as only,
+        ):
+            for client in (first, second, third, only):
+                await client.settle()
+            await w.status(gone, "online")
+            os.kill(target.processes[0].pid, signal.SIGKILL)
+            event = await w.expect("user_status", within=PATIENCE)
+            # Nothing came before: she with the third tab has been online all the time.
+            assert (event["data"]["user_id"], event["data"]["status"]) == (gone.id, "offline")
+            async with connected(target, watcher.token, process=1) as late:
+                await late.send("join_room", {"room_id": room})
+                found = [(await late.expect("user_status"))["data"] for _ in range(2)]
+                assert {each["user_id"]: each["status"] for each in found} == {
+                    three_tabs.id: "online",
+                    gone.id: "offline",
+                }
+        # The third tab has gone too, in a way that can be seen.
+        async with connected(target, watcher.token, process=2) as w:
+            await w.status(three_tabs, "offline")
