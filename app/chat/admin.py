@@ -1,14 +1,16 @@
-"""The admin: users, rooms, memberships, messages."""
+"""The admin: people, schools, rooms, memberships, messages. Its rules are those of `chat.rooms`."""
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.forms import ModelForm
+from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from chat.models import ChatMessage, ChatRoom, Membership, User
+from chat import auth, messages, protocol, rooms
+from chat.models import ChatMessage, ChatRoom, Membership, RoomType, School, User
+from chat.protocol import ChatError
 
 admin.site.site_header = admin.site.site_title = "Salon"
 
@@ -17,18 +19,56 @@ admin.site.site_header = admin.site.site_title = "Salon"
 class PersonAdmin(UserAdmin):
     list_display = ("username", "display_name", "role", "is_active", "last_seen")
     list_filter = ("role", "is_active", "is_staff")
-    fieldsets = (*UserAdmin.fieldsets, (_("Chat"), {"fields": ("role", "avatar")}))
+    fieldsets = (
+        *UserAdmin.fieldsets,
+        (_("Chat"), {"fields": ("role", "avatar", "subject", "tokens_valid_after")}),
+    )
     add_fieldsets = (*UserAdmin.add_fieldsets, (_("Chat"), {"fields": ("role",)}))
+    readonly_fields = ("tokens_valid_after",)
+    actions = ("revoke_tokens",)
+
+    @admin.action(description=_("Revoke all tokens of the selected people"), permissions=["change"])
+    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            auth.revoke_all(user)
+
+
+@admin.register(School)
+class SchoolAdmin(admin.ModelAdmin):
+    list_display = ("name", "code")
+    search_fields = ("name", "code")
+
+
+class MembershipFormSet(BaseInlineFormSet):
+    """The members of a room; those of a private one stay."""
+
+    def clean(self) -> None:
+        super().clean()
+        if self.instance.room_type == RoomType.PRIVATE and self.has_changed():
+            raise ValidationError(rooms.private_stays().sentence)
 
 
 class MembershipInline(admin.TabularInline):
     model = Membership
+    formset = MembershipFormSet
     autocomplete_fields = ("user",)
     extra = 1
 
 
+class RoomForm(ModelForm):
+    """A room, which stays private or does not become it."""
+
+    def clean_room_type(self) -> str:
+        room_type = self.cleaned_data["room_type"]
+        if RoomType.PRIVATE in (room_type, self.initial.get("room_type")) and "room_type" in self.changed_data:
+            raise ValidationError(_("A private room is opened by its two people, and stays one."))
+        return room_type
+
+
 @admin.register(ChatRoom)
 class ChatRoomAdmin(admin.ModelAdmin):
+    form = RoomForm
+    readonly_fields = ("is_group",)
     list_display = ("id", "name", "room_type", "is_deleted", "last_update")
     list_filter = ("room_type", "is_deleted")
     search_fields = ("name",)
@@ -45,12 +85,36 @@ class MembershipAdmin(admin.ModelAdmin):
     list_select_related = ("room", "user")
     search_fields = ("room__name", "user__username")
     autocomplete_fields = ("room", "user")
+    # One by one, because a private room is looked at.
+    actions = None
+
+    def has_change_permission(self, request: HttpRequest, obj: Membership | None = None) -> bool:
+        return super().has_change_permission(request, obj) and not _is_private(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Membership | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and not _is_private(obj)
+
+
+def _is_private(membership: Membership | None) -> bool:
+    return membership is not None and membership.room.room_type == RoomType.PRIVATE
+
+
+class MessageForm(ModelForm):
+    """A message with another content, held to the rules of the wire."""
+
+    def clean_content(self) -> str:
+        try:
+            has_files = self.instance.attachments.exists()
+            return protocol.clean_content(self.cleaned_data["content"], may_be_empty=has_files)
+        except ChatError as error:
+            raise ValidationError(error.sentence) from None
 
 
 @admin.register(ChatMessage)
 class ChatMessageAdmin(admin.ModelAdmin):
     """Messages can be edited and marked deleted; a row is never taken out: a room counts its messages without a gap."""
 
+    form = MessageForm
     list_display = ("id", "room", "sender", "created_at", "is_deleted")
     list_select_related = ("room", "sender")
     list_filter = ("is_deleted", "message_type")
@@ -65,12 +129,13 @@ class ChatMessageAdmin(admin.ModelAdmin):
         return False
 
     def save_model(self, request: HttpRequest, obj: ChatMessage, form: ModelForm, change: bool) -> None:
-        obj.last_update = timezone.now()
-        super().save_model(request, obj, form, change)
+        if "is_deleted" in form.changed_data and obj.is_deleted:
+            obj.is_deleted = False
+            messages.mark_deleted(obj)
+        else:
+            messages.save_change(obj, *form.changed_data)
 
     @admin.action(description=_("Mark the selected messages as deleted"), permissions=["change"])
     def mark_deleted(self, request: HttpRequest, queryset: QuerySet[ChatMessage]) -> None:
         for message in queryset.filter(is_deleted=False):
-            message.is_deleted = True
-            message.last_update = timezone.now()
-            message.save(update_fields=["is_deleted", "last_update"])
+            messages.mark_deleted(message)

@@ -159,7 +159,7 @@ def _create(said: Claims) -> User:
 def _insert(said: Claims, username: str | None, fields: dict[str, str]) -> User:
     """A new row; without a user name she is called by her id. Raises `IntegrityError` where one of them is taken."""
     if said.user_id is not None:
-        _move_ids_beyond(said.user_id)
+        move_ids_beyond(said.user_id)
     user = User(pk=said.user_id, subject=said.subject, username=username or secrets.token_hex(16), **fields)
     user.set_unusable_password()
     user.save(force_insert=True)
@@ -169,7 +169,7 @@ def _insert(said: Claims, username: str | None, fields: dict[str, str]) -> User:
     return user
 
 
-def _move_ids_beyond(user_id: int) -> None:
+def move_ids_beyond(user_id: int) -> None:
     """Let the database give later people ids above this one. SQLite does so by itself."""
     if connection.vendor != "postgresql":
         return

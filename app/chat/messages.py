@@ -115,7 +115,7 @@ def edit(user: User, message: ChatMessage, content: str, extra_data: dict | None
     message.content = protocol.clean_content(content, may_be_empty=message.attachments.exists())
     if extra_data is not None:
         message.extra_data = extra_data
-    _save_change(message, "content", "extra_data")
+    save_change(message, "content", "extra_data")
     return message
 
 
@@ -132,10 +132,11 @@ def mark_deleted(message: ChatMessage) -> None:
     for attachment in message.attachments.all():
         attachment.delete()
     message.is_deleted = True
-    _save_change(message, "is_deleted")
+    save_change(message, "is_deleted")
 
 
-def _save_change(message: ChatMessage, *fields: str) -> None:
+def save_change(message: ChatMessage, *fields: str) -> None:
+    """Save some fields of a message, and that it was changed now."""
     message.last_update = max(timezone.now(), message.last_update + timedelta(microseconds=1))
     message.save(update_fields=[*fields, "last_update"])
 

@@ -182,12 +182,8 @@ def _add(room: ChatRoom, users: list[User]) -> None:
     members_added.send(ChatRoom, room=room, users=users)
 
 
-def refusal_of_members(room_type: str, count: int) -> ChatError | None:
-    """Why a room of this type cannot have so many members, or None when it can."""
-    return _private_stays() if room_type == RoomType.PRIVATE and count != 2 else None
-
-
-def _private_stays() -> ChatError:
+def private_stays() -> ChatError:
+    """What somebody is told who would change who is in a private room."""
     return ChatError(ErrorCode.FORBIDDEN, "A private room stays with its two people; make a group for more.")
 
 
@@ -213,7 +209,7 @@ def _set_members(room: ChatRoom, wanted: set[int]) -> None:
     if wanted == memberships.keys():
         return
     if room.room_type == RoomType.PRIVATE:
-        raise _private_stays()
+        raise private_stays()
     if new := wanted - memberships.keys():
         _add(room, people_with(new))
     for user_id in memberships.keys() - wanted:

@@ -17,6 +17,8 @@ def test_each_command_prints_just_its_result(embedded):
         (("create_room", ""), "needs a name"),
         (("create_room", "x" * 300), "200 characters"),
         (("create_user", "two words"), "username"),
+        (("create_user", "eve", "--id", "0"), "--id"),
+        (("create_user", "eve", "--id", "1"), "already exists"),
         (("create_user", "eve", "--role", "king"), "school_admin"),
         (("create_token", "nobody", "--hours", "0"), "--hours"),
     ],

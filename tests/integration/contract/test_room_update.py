@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+from api import Api, File
 from browser_session import BrowserSession
 from client import connected
 
@@ -24,7 +25,7 @@ def change(admin, path, changes, remove=()):
 
 
 async def test_every_list_and_form_opens(admin, alice, room):
-    for path in ("", "user/", "chatroom/", "membership/", "chatmessage/"):
+    for path in ("", "user/", "school/", "chatroom/", "membership/", "chatmessage/"):
         status, _, _ = admin.get(f"/admin/chat/{path}")
         assert status == 200, path
     for path in (f"user/{alice.id}/change/", f"chatroom/{room}/change/", "user/add/", "chatroom/add/"):
@@ -138,3 +139,42 @@ async def test_an_edited_and_a_deleted_message_are_told(target, admin, alice, bo
             event = (await client.expect("room_update"))["data"]
             assert (event["kind"], event["message"]["is_deleted"]) == ("message_deleted", True)
             assert event["message"]["content"] == ""
+
+
+async def test_a_message_that_is_deleted_in_the_admin_loses_its_files(target, admin, alice, room):
+    api = Api(target, alice)
+    data = {"chat_room_id": room, "content": "with a file"}
+    files = [("attachment", File("a.txt", b"text"))]
+    message = api.ok("POST", "/chats/messages/create/", data, files=files, status=201)
+    url = message["attachment_url"][message["attachment_url"].index("/chats") :]
+    change(admin, f"/admin/chat/chatmessage/{message['id']}/change/", {"is_deleted": "on"})
+    assert api.refused("GET", url, 404)
+
+
+def test_the_rules_hold_in_the_admin_too(target, admin, school, alice, bob, carol):
+    api = Api(target, alice)
+    private = api.call("POST", "/chats/rooms/create/", {"is_group": False, "participants": [bob.id]}).json
+    group = school.room("Group", alice, bob)
+    message = api.ok("POST", "/chats/messages/", {"chat": group, "content": "x"}, status=201)
+    private_form = f"/admin/chat/chatroom/{private['id']}/change/"
+    for path, changes, sentence in [
+        (f"/admin/chat/chatroom/{group}/change/", {"name": " "}, "A group needs a name"),
+        (f"/admin/chat/chatroom/{group}/change/", {"room_type": "private"}, "A private room is opened by its two"),
+        (private_form, {"room_type": "group", "name": "Now a group"}, "A private room is opened by its two"),
+        (private_form, {"memberships-1-DELETE": "on"}, "stays with its two people"),
+        (private_form, {"memberships-1-user": str(carol.id)}, "stays with its two people"),
+        (f"/admin/chat/chatmessage/{message['id']}/change/", {"content": " "}, "write something"),
+    ]:
+        status, _, page = admin.submit(path, changes)
+        assert (status, sentence in page) == (200, True), (path, changes)
+
+
+async def test_tokens_are_revoked_in_the_admin(target, admin, school):
+    person = school.person("Erin Ends")
+    async with connected(target, person.token) as client:
+        await client.settle()
+        data = {"action": "revoke_tokens", "_selected_action": str(person.id)}
+        status, _, page = admin.submit("/admin/chat/user/", data)
+        assert status == 302, page
+        await client.error("revoked")
+        assert await client.closed() == 4401

@@ -7,8 +7,13 @@ from getpass import getpass
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
+from chat import auth
 from chat.models import Role, User
+
+MAX_ID = 2**53
+"""The greatest id: JavaScript knows no greater integer exactly."""
 
 
 class Command(BaseCommand):
@@ -20,15 +25,21 @@ class Command(BaseCommand):
         parser.add_argument("--name", default="", help='the full name, e.g. "Alice Martin"')
         parser.add_argument("--email", default="")
         parser.add_argument(
+            "--id", type=int, dest="user_id", help="the id that she has elsewhere; without it, the next free one"
+        )
+        parser.add_argument(
             "--password-stdin",
             action="store_true",
             help="read her password from standard input; at a terminal, ask for it",
         )
         parser.add_argument("--superuser", action="store_true", help="she may do everything in the admin")
 
-    def handle(self, *, username: str, role: str, name: str, email: str, **options: bool) -> None:
+    def handle(self, *, username: str, role: str, name: str, email: str, user_id: int | None, **options: bool) -> None:
+        if user_id is not None and not 1 <= user_id <= MAX_ID:
+            raise CommandError(f"--id must be a number from 1 to {MAX_ID}.")
         first_name, _, last_name = name.partition(" ")
         user = User(
+            pk=user_id,
             username=username,
             first_name=first_name,
             last_name=last_name,
@@ -48,5 +59,8 @@ class Command(BaseCommand):
             user.full_clean()
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
-        user.save()
+        with transaction.atomic():
+            if user_id is not None:
+                auth.move_ids_beyond(user_id)
+            user.save(force_insert=True)
         self.stdout.write(str(user.pk))

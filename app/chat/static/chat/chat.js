@@ -9,7 +9,6 @@ const TYPING_ENDS_AFTER = 3000; // ms
 
 let socket;
 let current;
-let isCaughtUp = false;
 let typingTimer;
 let typingSent = false;
 const typists = new Map();
@@ -26,11 +25,7 @@ function connect() {
   socket.onopen = () => {
     element("state").textContent = words.connected;
     send("auth", { user_id: user.id });
-    for (const id of rooms.keys()) send("join_room", { room_id: id });
-    send("user_status", { status: "online" });
-    // Answered once the rooms are joined: from then on nothing is missed, and what was missed before can be fetched.
-    isCaughtUp = false;
-    send("ping");
+    for (const { id, messages } of rooms.values()) send("join_room", { room_id: id, since: messages.at(-1)?.seq ?? 0 });
   };
   socket.onmessage = ({ data }) => receive(JSON.parse(data));
   socket.onclose = ({ code }) => {
@@ -41,19 +36,6 @@ function connect() {
     element("state").textContent = words.connecting;
     setTimeout(connect, RETRY_AFTER);
   };
-}
-
-// What was said while this page was not connected; what is here already is dropped by its uuid.
-async function catchUp() {
-  isCaughtUp = true;
-  const answer = await fetch("/").catch(() => undefined);
-  if (!answer?.ok) return;
-  const start = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("start");
-  if (!start) {
-    location.reload();
-    return;
-  }
-  for (const room of JSON.parse(start.textContent).rooms) room.messages.forEach(add);
 }
 
 function receive({ type, data }) {
@@ -69,8 +51,11 @@ function receive({ type, data }) {
     case "room_update":
       update(data);
       break;
-    case "pong":
-      if (!isCaughtUp) catchUp();
+    case "history":
+      // More was missed than comes at once: begin anew with the newest.
+      if (data.next) location.reload();
+      data.messages.forEach(add);
+      data.changed.forEach(replace);
       break;
     case "error":
       showError(data.error);
@@ -111,10 +96,16 @@ function update(change) {
     button(room.id).firstElementChild.textContent = change.name;
     if (room === current) element("room-name").textContent = change.name;
   } else if (change.message) {
-    const index = room.messages.findIndex(({ uuid }) => uuid === change.message.uuid);
-    if (index >= 0) room.messages[index] = change.message;
-    if (room === current) open(room);
+    replace(change.message);
   }
+}
+
+function replace(message) {
+  const room = rooms.get(message.chat);
+  const index = room?.messages.findIndex(({ uuid }) => uuid === message.uuid) ?? -1;
+  if (index < 0) return;
+  room.messages[index] = message;
+  if (room === current) open(room);
 }
 
 function show(message) {
@@ -185,7 +176,6 @@ for (const each of document.querySelectorAll("[data-room]")) {
   });
 }
 setInterval(() => send("ping"), PING_EVERY);
-addEventListener("pagehide", () => send("user_status", { status: "offline" }));
 
 element("compose").hidden = rooms.size === 0;
 if (rooms.size) open(rooms.values().next().value);
