@@ -39,9 +39,9 @@ class Client:
         return event
 
     async def expect(self, kind, within=DEADLINE):
-        """The next event, which is of this type; that people come and go in the meantime is passed over."""
+        """The next event, which is of this type; who comes, goes and stops typing in the meantime is passed over."""
         event = await self.receive(within)
-        while event["type"] == "user_status" != kind:
+        while event["type"] != kind and _is_passing(event):
             event = await self.receive(within)
         assert event["type"] == kind, event
         return event
@@ -77,7 +77,7 @@ class Client:
     async def closed(self):
         """The code that the server closes with, nothing but who comes and goes having been received before."""
         try:
-            while (event := await self.receive())["type"] == "user_status":
+            while _is_passing(event := await self.receive()):
                 pass
         except ConnectionClosed as close:
             if not close.rcvd:
@@ -91,6 +91,11 @@ class Client:
         with suppress(ConnectionClosed):
             await self.raw(frame)
         return await self.closed()
+
+
+def _is_passing(event):
+    """Whether it can come of what somebody did before, such as close her connection."""
+    return event["type"] == "user_status" or (event["type"] == "typing" and not event["data"]["is_typing"])
 
 
 @asynccontextmanager
