@@ -1,0 +1,49 @@
+"""A database of an earlier release is taken over, and the earlier release can still write while processes restart."""
+
+import json
+import sys
+from contextlib import nullcontext
+
+import pytest
+from services import PostgreSQL
+from target import PROJECT, Target
+
+BEFORE = """
+from django.db import connection
+with connection.cursor() as cursor:
+    def insert(table, **values):
+        names, marks = ", ".join(values), ", ".join(["%s"] * len(values))
+        cursor.execute(f"INSERT INTO chat_{table} ({names}) VALUES ({marks})", list(values.values()))
+    now = "2026-01-01 00:00:00+00:00"
+    for pk in (1, 2):
+        insert("user", id=pk, password="", is_superuser=False, username=f"u{pk}", first_name="", last_name="", email="",
+               is_staff=False, is_active=True, date_joined=now, role="student", avatar="")
+    insert("chatroom", id=1, uuid="0" * 31 + "1", name="R", details="", is_group=True, room_type="group",
+           is_deleted=False, created_at=now, last_update=now, last_seq=7)
+    insert("membership", id=1, room_id=1, user_id=1, joined_at=now)
+"""
+AFTER = """
+import json
+from django.db import connection
+from chat.models import Membership
+with connection.cursor() as cursor:
+    # As the earlier release writes, which knows no read marks.
+    columns = "(id, room_id, user_id, joined_at)"
+    cursor.execute(f"INSERT INTO chat_membership {columns} VALUES (2, 1, 2, '2026-01-01 00:00:00')")
+print(json.dumps(list(Membership.objects.order_by("pk").values_list("read_seq", "delivered_seq"))))
+"""
+
+
+@pytest.mark.parametrize("database", [nullcontext, PostgreSQL], ids=["sqlite", "postgresql"])
+def test_what_was_said_before_there_were_read_marks_counts_as_read(tmp_path, database):
+    with database() as service:
+        target = Target(
+            urls=[],
+            manage_command=[sys.executable, str(PROJECT / "app" / "manage.py")],
+            environment={"SALON_DATA_DIR": str(tmp_path), **({"DATABASE_URL": service.url} if service else {})},
+        )
+        target.manage("migrate", "chat", "0001", "--verbosity=0")
+        target.manage("shell", "--command", BEFORE)
+        target.manage("migrate", "--verbosity=0")
+        assert json.loads(target.manage("shell", "--command", AFTER)) == [[7, 7], [0, 0]]
+        target.close()
