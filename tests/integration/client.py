@@ -46,6 +46,13 @@ class Client:
         assert event["type"] == kind, event
         return event
 
+    async def until(self, kind):
+        """All events up to the next one of this type."""
+        found = [await self.receive()]
+        while found[-1]["type"] != kind:
+            found.append(await self.receive())
+        return found
+
     async def status(self, person, status):
         """The event that this person is now so present, all others passed over."""
         wanted = person.id, status
@@ -107,6 +114,14 @@ async def connected(target, token=None, *, process=0, **options):
     document = target.document
     async with connect(url, ssl=target.ssl, proxy=None, max_size=None, **target.connect_options, **options) as socket:
         yield Client(socket, document)
+
+
+@asynccontextmanager
+async def settled(target, token, **options):
+    """A connection that the server knows the person of: from now on, what concerns her reaches it."""
+    async with connected(target, token, **options) as client:
+        await client.settle()
+        yield client
 
 
 def assert_timestamp(value):

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from client import connected
+from client import connected, settled
 from school import School
 from target import salon
 
@@ -18,7 +18,7 @@ async def test_presence_ends_right(tmp_path, services):
         watcher, three_tabs, gone = (school.person(name) for name in ("Wanda W", "Tia Three", "Gus Gone"))
         room = school.room("R", watcher, three_tabs, gone)
         async with (
-            connected(target, watcher.token, process=2) as w,
+            settled(target, watcher.token, process=2) as w,
             connected(target, three_tabs.token) as first,
             connected(target, three_tabs.token) as second,
             connected(target, three_tabs.token, process=1) as third,
@@ -31,7 +31,7 @@ async def test_presence_ends_right(tmp_path, services):
             event = await w.expect("user_status", within=PATIENCE)
             # Nothing came before: she with the third tab has been online all the time.
             assert (event["data"]["user_id"], event["data"]["status"]) == (gone.id, "offline")
-            async with connected(target, watcher.token, process=1) as late:
+            async with settled(target, watcher.token, process=1) as late:
                 await late.send("join_room", {"room_id": room})
                 found = [(await late.expect("user_status"))["data"] for _ in range(2)]
                 assert {each["user_id"]: each["status"] for each in found} == {
@@ -39,5 +39,5 @@ async def test_presence_ends_right(tmp_path, services):
                     gone.id: "offline",
                 }
         # The third tab has gone too, in a way that can be seen.
-        async with connected(target, watcher.token, process=2) as w:
+        async with settled(target, watcher.token, process=2) as w:
             await w.status(three_tabs, "offline")

@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from client import assert_timestamp, connected
+from client import assert_timestamp, connected, settled
 
 
 async def test_the_whole_conversation(target, alice, bob, room):
@@ -47,7 +47,7 @@ async def test_the_whole_conversation(target, alice, bob, room):
         }
 
         await b.send("user_status", {"status": "away"}, user_id=bob.id)
-        event = await a.expect("user_status")
+        event = await a.status(bob, "away")
         assert event.keys() == {"type", "data", "timestamp"}
         assert_timestamp(event["data"].pop("last_seen"))
         assert event["data"] == {"user_id": bob.id, "status": "away"}
@@ -137,18 +137,21 @@ async def test_one_connection_serves_many_rooms(target, alice, bob, room, second
 
 async def test_status_reaches_each_who_shares_a_room_once(target, alice, bob, carol, room, second_room):
     async with (
-        connected(target, alice.token) as a,
-        connected(target, bob.token, process=1) as b,
-        connected(target, carol.token) as c,
+        settled(target, alice.token) as a,
+        settled(target, bob.token, process=1) as b,
+        settled(target, carol.token) as c,
     ):
-        for status in ("online", "away", "offline"):
+        await b.send("user_status", {"status": "online"})
+        await a.status(bob, "online")
+        for status in ("away", "online", "away", "offline"):
             await a.send("user_status", {"status": status}, user_id=alice.id)
             # Bob has joined no room here and shares two with her.
-            event = await b.expect("user_status")
-            assert (event["data"]["user_id"], event["data"]["status"]) == (alice.id, status)
-        await a.settle()
-        await b.settle()
-        await c.settle()
+            await b.status(alice, status)
+        # It would have come before this.
+        await b.send("ping")
+        assert (await b.receive())["type"] == "pong"
+        await c.send("ping")
+        assert alice.id not in [each["data"].get("user_id") for each in await c.until("pong")]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Nobody sees, joins, types into or writes to a room that she is not a member of."""
 
 import pytest
-from client import connected
+from client import connected, settled
 
 NO_ROOM = 2**40
 
@@ -57,14 +57,18 @@ async def test_a_member_who_has_not_joined_hears_nothing(target, alice, bob, roo
 
 async def test_a_strangers_status_stays_with_her(target, alice, bob, carol, room):
     async with (
-        connected(target, alice.token) as a,
-        connected(target, carol.token) as c,
-        connected(target, bob.token) as b,
+        settled(target, alice.token) as a,
+        settled(target, carol.token) as c,
+        settled(target, bob.token) as b,
     ):
-        await c.send("user_status", {"status": "online"}, user_id=alice.id)
+        await c.send("user_status", {"status": "away"}, user_id=alice.id)
         await c.settle()
-        await b.send("user_status", {"status": "online"})
-        assert (await a.expect("user_status"))["data"]["user_id"] == bob.id
+        await b.send("user_status", {"status": "away"})
+        told = []
+        while (bob.id, "away") not in told:
+            data = (await a.expect("user_status"))["data"]
+            told.append((data["user_id"], data["status"]))
+        assert carol.id not in [user_id for user_id, _ in told]
 
 
 DELETE_MEMBERSHIP = """

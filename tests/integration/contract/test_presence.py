@@ -2,7 +2,7 @@
 
 import pytest
 from api import Api
-from client import connected
+from client import connected, settled
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def pair(school):
 
 async def test_online_while_any_tab_is_open(target, pair):
     watcher, person, _ = pair
-    async with connected(target, watcher.token) as w:
+    async with settled(target, watcher.token) as w:
         async with connected(target, person.token, process=1):
             event = await w.status(person, "online")
             assert event["data"]["last_seen"]
@@ -28,7 +28,7 @@ async def test_online_while_any_tab_is_open(target, pair):
 
 async def test_a_reload_does_not_flicker(target, pair):
     watcher, person, _ = pair
-    async with connected(target, watcher.token) as w:
+    async with settled(target, watcher.token) as w:
         for process in range(4):
             async with connected(target, person.token, process=process) as p:
                 # Pages say so when they are left.
@@ -46,7 +46,7 @@ async def test_a_reload_does_not_flicker(target, pair):
 async def test_away_only_when_all_tabs_are(target, pair):
     watcher, person, _ = pair
     async with (
-        connected(target, watcher.token) as w,
+        settled(target, watcher.token) as w,
         connected(target, person.token) as first,
         connected(target, person.token, process=1) as second,
     ):
@@ -63,7 +63,7 @@ async def test_away_only_when_all_tabs_are(target, pair):
 async def test_on_joining_one_gets_the_present_state_of_the_members(target, school):
     here, away, gone, never, me = (school.person(name) for name in ("Here H", "Away A", "Gone G", "Never N", "Mia Me"))
     room = school.room("All", here, away, gone, never, me)
-    async with connected(target, me.token) as m:
+    async with settled(target, me.token) as m:
         async with connected(target, gone.token):
             await m.status(gone, "online")
         await m.status(gone, "offline")
@@ -71,7 +71,7 @@ async def test_on_joining_one_gets_the_present_state_of_the_members(target, scho
         await h.settle()
         await a.send("user_status", {"status": "away"})
         await a.settle()
-        async with connected(target, me.token, process=1) as m:
+        async with settled(target, me.token, process=1) as m:
             await m.send("join_room", {"room_id": room})
             found = [(await m.expect("user_status"))["data"] for _ in range(3)]
             await m.settle()
@@ -87,7 +87,7 @@ async def test_what_is_said_is_told_even_when_it_is_known(target, pair):
     watcher, person, _ = pair
     async with connected(target, person.token) as p:
         await p.settle()
-        async with connected(target, watcher.token, process=1) as w:
+        async with settled(target, watcher.token, process=1) as w:
             await w.settle()
             await p.send("user_status", {"status": "online"})
             await w.status(person, "online")
@@ -95,7 +95,7 @@ async def test_what_is_said_is_told_even_when_it_is_known(target, pair):
 
 async def test_a_stranger_learns_nothing(target, pair, carol):
     watcher, person, _ = pair
-    async with connected(target, carol.token) as c, connected(target, watcher.token) as w:
+    async with settled(target, carol.token) as c, settled(target, watcher.token) as w:
         async with connected(target, person.token):
             await w.status(person, "online")
         await w.status(person, "offline")
@@ -105,7 +105,7 @@ async def test_a_stranger_learns_nothing(target, pair, carol):
 
 async def test_typing_ends_by_itself(target, pair):
     watcher, person, room = pair
-    async with connected(target, watcher.token) as w, connected(target, person.token, process=1) as p:
+    async with settled(target, watcher.token) as w, connected(target, person.token, process=1) as p:
         await w.join(room)
         await p.send("typing", {"room_id": room, "is_typing": True})
         assert (await w.expect("typing"))["data"]["is_typing"] is True
@@ -119,7 +119,7 @@ async def test_typing_ends_by_itself(target, pair):
 @pytest.mark.parametrize("ends", ["message", "http", "leave", "disconnect", "false"])
 async def test_typing_ends_with_what_she_does(target, pair, ends):
     watcher, person, room = pair
-    async with connected(target, watcher.token) as w:
+    async with settled(target, watcher.token) as w:
         await w.join(room)
         async with connected(target, person.token, process=1) as p:
             await p.join(room)
@@ -144,7 +144,7 @@ async def test_typing_ends_with_what_she_does(target, pair, ends):
 
 async def test_who_does_not_type_need_not_say_so(target, pair):
     watcher, person, room = pair
-    async with connected(target, watcher.token) as w, connected(target, person.token) as p:
+    async with settled(target, watcher.token) as w, connected(target, person.token) as p:
         await w.join(room)
         await p.send("typing", {"room_id": room, "is_typing": False})
         await p.settle()

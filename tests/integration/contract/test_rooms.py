@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 from api import ENCODINGS, Api
-from client import connected
+from client import connected, settled
 
 ROOM_FIELDS = {
     "id",
@@ -38,7 +38,7 @@ def pupil(target, bob):
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_a_teacher_creates_a_room(target, teacher, alice, bob, encoding):
-    async with connected(target, bob.token, process=1) as b:
+    async with settled(target, bob.token, process=1) as b:
         wanted = {"name": "Physics", "details": "Year 5", "is_group": True, "participants": [bob.id]}
         extra = {"colour": "blue", "levels": [1, 2]}
         room = teacher.ok("POST", "/chats/rooms/", {**wanted, "extra_data": extra}, encoding=encoding, status=201)
@@ -257,7 +257,7 @@ async def test_a_room_is_changed(target, teacher, alice, bob, carol, school, met
     room_id = school.room("Before", alice, bob)
     async with (
         connected(target, bob.token, process=1) as b,
-        connected(target, carol.token) as c,
+        settled(target, carol.token) as c,
     ):
         await b.join(room_id)
         change = {"name": "After", "details": "changed", "extra_data": {"a": 1}, "participants": [alice.id, carol.id]}
