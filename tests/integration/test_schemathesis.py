@@ -28,12 +28,19 @@ STATEFUL_REFUSALS = [
     "POST /chats/rooms/create_group/",
     "PUT /chats/rooms/{key}/",
     "PATCH /chats/rooms/{key}/",
+    "GET /chats/files/{uuid}/{name}",  # a file may be shorter than the range that is asked for (416)
 ]
 """Calls that may answer 400 although each of their fields is as described: it depends on others, or on what is kept."""
 
 CONFIGURATION = """
 headers = {{ Authorization = "Bearer {token}" }}
 continue-on-failure = true
+
+[checks]
+# A form without fields can be made of nearly anything, and an empty field of a form or a query is one left out.
+negative_data_rejection.enabled = false
+# What is deleted stays readable, marked as deleted.
+use_after_free.enabled = false
 
 [generation]
 database = "none"
@@ -105,13 +112,15 @@ def configuration(target, examples):
     return text + "".join(MAY_REFUSE.format(name=name) for name in STATEFUL_REFUSALS)
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("embedded", 40), ("services", 10)])
+@pytest.mark.parametrize(("kind", "examples"), [("embedded", 25), ("services", 5)])
 def test_the_server_is_as_it_says(request, tmp_path, kind, examples):
     target = request.getfixturevalue(f"lenient_{kind}")
     (tmp_path / "schemathesis.toml").write_text(configuration(target, examples))
     done = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "--no-color", "run", f"{target.urls[0]}/docs/openapi.json"]
-        + ["--warnings", "off", "--report", "json", "--report-json-path", tmp_path / "report.json"],
+        [
+            *[sys.executable, "-m", "schemathesis.cli", "--no-color", "run", f"{target.urls[0]}/docs/openapi.json"],
+            *["--warnings", "off", "--report", "json", "--report-json-path", tmp_path / "report.json"],
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -74,10 +74,14 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """The answer to a request that does not come as far as a view (Django's `handler400`)."""
     if not request.path_info.startswith("/chats/"):
         return defaults.bad_request(request, exception)
-    sentence = "The request cannot be read; look at its headers and its address."
     if isinstance(exception, DisallowedHost):
-        sentence = "This server does not go by the name in `Host`; its operator sets SALON_ALLOWED_HOSTS."
-    return JsonResponse({"detail": sentence, "code": "bad_request"}, status=status.HTTP_400_BAD_REQUEST)
+        return unreadable("This server does not go by the name in `Host`; its operator sets SALON_ALLOWED_HOSTS.")
+    return unreadable()
+
+
+def unreadable(detail: str = "The request cannot be read; look at its headers and its address.") -> JsonResponse:
+    """The answer to what is hardly a request."""
+    return JsonResponse({"detail": detail, "code": "bad_request"}, status=status.HTTP_400_BAD_REQUEST)
 
 
 def internal_error(request: HttpRequest) -> HttpResponse:
