@@ -9,6 +9,8 @@ from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.http import HttpResponseBase
+from django.utils.functional import cached_property
+from django.utils.http import parse_header_parameters
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "salon.settings")
 django.setup(set_prefix=False)
@@ -20,14 +22,22 @@ from chat.routing import websocket_urlpatterns  # noqa: E402
 
 
 class Request(ASGIRequest):
-    """A request whose `Content-Type` may be anything: Django raises for a parameter in an encoding that it lacks."""
+    """A request whose cookies and whose `Content-Type` may be anything."""
 
+    @cached_property
+    def COOKIES(self) -> dict[str, str]:  # noqa: N802 (Django's name)
+        """The cookies, without any that holds NUL: PostgreSQL refuses to look for such a session."""
+        return {name: value for name, value in super().COOKIES.items() if "\0" not in value}
+
+    # The charset is not looked at: JSON and forms are UTF-8 (RFC 8259, 8.1; RFC 7578, 5.1.2; URL Standard, 5.1). Django
+    # would decode with whatever Python has under that name, and raise where that is none for text, such as `idna`.
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         try:
-            super()._set_content_type_params(meta)
+            self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
         except ValueError:
-            meta["CONTENT_TYPE"] = ""
-            super()._set_content_type_params(meta)
+            # A parameter in an encoding that is none (RFC 8187).
+            meta["CONTENT_TYPE"] = self.content_type = ""
+            self.content_params = {}
 
 
 class Handler(ASGIHandler):

@@ -231,11 +231,19 @@ HEADERS = {
     b"authorization": [b"Bearer", b"Bearer a.b.c", b"Bearer \xff", b"Basic eDp5", b"bearer " + b"a" * 9000],
     b"content-encoding": [b"gzip"],
     b"content-length": [b"0", b"-1", b"x", b"99999999999999999999", b"5"],
-    b"content-type": [b"", b"text/plain", b"application/xml", b"/", b"multipart/form-data", b"*/*"],
+    b"content-type": [
+        b"",
+        b"text/plain",
+        b"application/json; charset=utf-8",
+        b"application/xml",
+        b"/",
+        b"multipart/form-data",
+        b"*/*",
+        b"x; charset*=x''y",
+    ],
 }
-headers = st.dictionaries(
-    st.sampled_from(list(HEADERS)), st.integers(0, 20), max_size=3
-).flatmap(  # a known value of the name, or bytes
+# A known value of the name, or bytes.
+headers = st.dictionaries(st.sampled_from(list(HEADERS)), st.integers(0, 20), max_size=3).flatmap(
     lambda chosen: st.tuples(
         *(
             st.tuples(st.just(name), st.just(HEADERS[name][at]) if at < len(HEADERS[name]) else header_values)
@@ -350,7 +358,8 @@ def test_any_call(world, errors, data):
         path += quote(data.draw(texts), safe="/%", errors="surrogatepass")
     sent = {**dict(data.draw(credentials(world))), **dict(data.draw(headers))}
     body = data.draw(st.binary(max_size=50) | odd.map(lambda value: json.dumps(value).encode()))
-    assert_answered(world, errors, method, path, b"", list(sent.items()), body)
+    query = data.draw(st.sampled_from([b"", b"", b"limit=1", b"&a=1" * 1001, b"\xff", b"%FF=%00", b"token=x"]))
+    assert_answered(world, errors, method, path, query, list(sent.items()), body)
 
 
 @inputs
