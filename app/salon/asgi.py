@@ -22,7 +22,15 @@ from chat.routing import websocket_urlpatterns  # noqa: E402
 
 
 class Request(ASGIRequest):
-    """A request whose cookies and whose `Content-Type` may be anything."""
+    """A request whose body may come in chunks, and whose cookies and `Content-Type` may be anything."""
+
+    def __init__(self, scope: dict[str, Any], body_file: IO[bytes]) -> None:
+        super().__init__(scope, body_file)
+        # Without a length (RFC 9112, 7.1) REST framework would take the body for an empty one.
+        if "CONTENT_LENGTH" not in self.META:
+            body_file.seek(0, os.SEEK_END)
+            self.META["CONTENT_LENGTH"] = str(body_file.tell())
+            body_file.seek(0)
 
     @cached_property
     def COOKIES(self) -> dict[str, str]:  # noqa: N802 (Django's name)
