@@ -1,6 +1,7 @@
 """What the HTTP API takes: bodies in three encodings, and query strings."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -30,6 +31,10 @@ class Text(serializers.CharField):
     """Text that a database takes. A number or a boolean of JSON is none."""
 
     default_error_messages: ClassVar = {"storable": "Half a surrogate pair is not text; send it without."}
+
+    def get_value(self, dictionary: Mapping[str, Any]) -> Any:
+        # REST framework takes an empty field of a form for null; the rules are those of JSON.
+        return dictionary.get(self.field_name, empty)
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
