@@ -2,18 +2,20 @@
 
 import os
 
+import django
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
-from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "salon.settings")
-django_application = get_asgi_application()
+django.setup(set_prefix=False)
 
 from chat.lifespan import lifespan  # noqa: E402 (models can be imported only once Django is set up)
 from chat.origins import OriginCheck  # noqa: E402 (models can be imported only once Django is set up)
 from chat.routing import websocket_urlpatterns  # noqa: E402
+from salon.requests import Handler  # noqa: E402
 
+django_application = Handler()
 application = ProtocolTypeRouter(
     {
         "lifespan": lifespan,

@@ -19,3 +19,5 @@ urlpatterns = [
     path("healthz", views.healthz),
     path("readyz", views.readyz),
 ]
+handler400 = "chat.api.errors.bad_request"
+handler500 = "chat.api.errors.internal_error"

@@ -47,7 +47,7 @@ class Api:
             sent["Authorization"] = f"Bearer {self.token}"
         body = None
         if data is not None or files:
-            body, sent["Content-Type"] = _encoded(data or {}, files, encoding)
+            body, sent["Content-Type"] = encoded(data or {}, files, encoding)
         answer = Answer(*self.target.request(method, path, body, sent, process=self.process, raw=True))
         self.target.http_document.check(method, path, answer)
         return answer
@@ -65,7 +65,8 @@ class Api:
         return answer.json.get("detail", answer.json)
 
 
-def _encoded(data: dict[str, Any], files, encoding):
+def encoded(data: dict[str, Any], files, encoding):
+    """A body and its content type."""
     if files or encoding == "multipart":
         return _multipart(data, files)
     if encoding == "form":

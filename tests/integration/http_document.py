@@ -7,17 +7,18 @@ from urllib.parse import urlsplit
 
 from jsonschema import Draft202012Validator
 
+PARAMETERS = {"integer": "[0-9]+", "uuid": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"}
+"""What stands for a parameter in a path, by its format or type."""
+
 
 class HttpDocument:
     """Says of each answer whether the document describes it, to the last field."""
 
     def __init__(self, document):
         # A path without parameters is tried before one with.
-        self._calls = [
-            (method.upper(), _pattern(path), call)
+        self._paths = [
+            (_pattern(path, calls), {method.upper(): call for method, call in calls.items()})
             for path, calls in sorted(document["paths"].items(), key=lambda each: "{" in each[0])
-            for method, call in calls.items()
-            if method != "parameters"
         ]
         self._components = {"schemas": _closed(document["components"]["schemas"])}
         self._validators = {}
@@ -27,15 +28,17 @@ class HttpDocument:
         path = urlsplit(path).path
         if method == "OPTIONS":
             return
-        known = [(verb, pattern, call) for verb, pattern, call in self._calls if pattern.fullmatch(path)]
-        # Of several paths that fit, the first is the one that answers.
-        call = next((call for verb, pattern, call in known if verb == method and pattern == known[0][1]), None)
-        if not call:
-            assert answer.status == (405 if known else 404), (answer.status, answer.body)
+        if method == "HEAD":
+            method = "GET"
+        calls = next((calls for pattern, calls in self._paths if pattern.fullmatch(path)), {})
+        if not (call := calls.get(method)):
+            # Who calls is asked before what she calls; and both, whether the request can be read.
+            allowed = (405, 400, 401, 429) if calls else (404, 400)
+            assert answer.status in allowed, (answer.status, answer.body)
             return
         described = call["responses"].get(str(answer.status))
         assert described, f"{method} {path}: the document knows no {answer.status}: {answer.body!r}"
-        if (content := described.get("content", {})) and "application/json" in content:
+        if (content := described.get("content", {})) and "application/json" in content and answer.body:
             schema = content["application/json"]["schema"]
             problems = [
                 f"{error.json_path}: {error.message}"
@@ -50,9 +53,15 @@ class HttpDocument:
         return self._validators[key]
 
 
-def _pattern(path):
+def _pattern(path, calls):
     """A path of the document as a regular expression."""
-    return re.compile(re.sub(r"\{[^}]+\}", "[^/]+", path))
+    kinds = {
+        each["name"]: each["schema"].get("format", each["schema"]["type"])
+        for call in calls.values()
+        for each in call.get("parameters", ())
+        if each["in"] == "path"
+    }
+    return re.compile(re.sub(r"\{([^}]+)\}", lambda found: PARAMETERS.get(kinds[found[1]], "[^/]+"), path))
 
 
 def _closed(schemas):

@@ -71,10 +71,11 @@ class Redis(Service):
 
 
 class PostgreSQL(Service):
-    """It refuses to run as root, so there it runs as `postgres`."""
+    """It refuses to run as root, so there it runs as `postgres`. `settings`: of its configuration, like `fsync=off`."""
 
-    def __init__(self):
+    def __init__(self, *settings):
         super().__init__("salon-postgresql-")
+        self._settings = ["listen_addresses=", "fsync=off", *settings]
         self.url = f"postgresql://salon@/salon?host={self.directory}"
         self._options = {"cwd": self.directory}
         if os.geteuid() == 0:
@@ -88,8 +89,8 @@ class PostgreSQL(Service):
         if new:
             initdb = [_program("initdb"), "--pgdata", self._data, "--username", "salon", "--auth", "trust"]
             subprocess.run([*initdb, "--encoding", "UTF8"], check=True, capture_output=True, **self._options)
-        command = [_program("postgres"), "-D", self._data, "-k", self.directory, "-c", "listen_addresses="]
-        self._run([*command, "-c", "fsync=off"], **self._options)
+        command = [_program("postgres"), "-D", self._data, "-k", self.directory]
+        self._run([*command, *(f"--{setting}" for setting in self._settings)], **self._options)
         ask = [_program("psql"), "--host", self.directory, "--username", "salon", "--command", "SELECT 1", "postgres"]
         wait_until(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0, "PostgreSQL")
         if new:

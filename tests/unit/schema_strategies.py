@@ -1,4 +1,4 @@
-"""What a schema of the AsyncAPI document allows, as strategies of Hypothesis: for the few words that it uses."""
+"""What a schema of the AsyncAPI or OpenAPI document allows, as strategies of Hypothesis, for the words they use."""
 
 from hypothesis import strategies as st
 
@@ -19,10 +19,12 @@ def values(schema, document):
     match schema:
         case {"$ref": reference}:
             return values(document["components"]["schemas"][reference.rpartition("/")[2]], document)
-        case {"anyOf": choices}:
+        case {"anyOf": choices} | {"oneOf": choices}:
             return st.one_of([values(choice, document) for choice in choices])
         case {"enum": members}:
             return st.sampled_from(members)
+        case {"type": [*kinds]}:
+            return st.one_of([values({**schema, "type": kind}, document) for kind in kinds])
         case {"type": "object"}:
             return _objects(schema, document)
         case {"type": "array", "items": items}:

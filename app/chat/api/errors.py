@@ -4,10 +4,12 @@ import logging
 import math
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import DisallowedHost, RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
+from django.views import defaults
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
@@ -66,3 +68,26 @@ def _answer(error: Exception, context: dict[str, Any]) -> Response | None:
             unavailable = "The server cannot reach its database; try again in a moment."
             return _answer(ChatError(ErrorCode.UNAVAILABLE, unavailable), context)
     return exception_handler(error, context)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """The answer to a request that does not come as far as a view (Django's `handler400`)."""
+    if not request.path_info.startswith("/chats/"):
+        return defaults.bad_request(request, exception)
+    if isinstance(exception, DisallowedHost):
+        return unreadable("This server does not go by the name in `Host`; its operator sets SALON_ALLOWED_HOSTS.")
+    return unreadable()
+
+
+def unreadable(detail: str = "The request cannot be read; look at its headers and its address.") -> JsonResponse:
+    """The answer to what is hardly a request."""
+    return JsonResponse({"detail": detail, "code": "bad_request"}, status=status.HTTP_400_BAD_REQUEST)
+
+
+def internal_error(request: HttpRequest) -> HttpResponse:
+    """The answer where nobody foresaw what went wrong (Django's `handler500`)."""
+    if not request.path_info.startswith("/chats/"):
+        return defaults.server_error(request)
+    sentence = "The server made a mistake; its log says which. Try again, or tell its operator."
+    data = {"detail": sentence, "code": ErrorCode.INTERNAL.value}
+    return JsonResponse(data, status=status.HTTP_500_INTERNAL_SERVER_ERROR)

@@ -2,16 +2,24 @@
 
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
+from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiResponse
 from msgspec import Struct
 
 from chat.api.representation import Problem, components
+from chat.api.serializers import Content, Text, Upload
+from chat.protocol import MAX_CONTENT
 
 PROBLEM = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+IS_TEXT = "x-text"
+"""Marks, while the document is made, the schemas of text."""
+STORABLE = r"^[^\u0000]*$"
+"""Text that a database takes."""
 FIELD_PROBLEMS = {
     "type": "object",
     "description": "The errors of each field.",
-    "additionalProperties": {},
+    "additionalProperties": {"type": "array", "items": {"type": "string"}},
 }
 
 
@@ -44,6 +52,45 @@ def answers(
 
 
 def add_components(result: dict[str, Any], **_options: Any) -> dict[str, Any]:
-    """Put the structs' schemas into the document (a postprocessing hook of drf-spectacular)."""
+    """Complete the document with the structs' schemas and the pattern of text (a hook of drf-spectacular)."""
+    _add_patterns(result)
     result["components"]["schemas"] |= components()
     return result
+
+
+def _add_patterns(node: Any) -> None:
+    if isinstance(node, dict):
+        if node.pop(IS_TEXT, False):
+            node["pattern"] = STORABLE
+        for value in node.values():
+            _add_patterns(value)
+    elif isinstance(node, list):
+        for value in node:
+            _add_patterns(value)
+
+
+class TextSchema(OpenApiSerializerFieldExtension):
+    """How the document describes text: without NUL, and not empty where that is said."""
+
+    target_class = Text
+    match_subclasses = True
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
+        schema = auto_schema._map_serializer_field(self.target, direction, bypass_extensions=True)
+        # Whether it may be null is added to what this returns, and so would be a second form for the empty string if
+        # the pattern stood here already.
+        schema |= {"type": "string", IS_TEXT: True}
+        if isinstance(self.target, Content):
+            schema["maxLength"] = MAX_CONTENT
+        if not self.target.allow_blank:
+            schema["minLength"] = 1
+        return schema
+
+
+class UploadSchema(OpenApiSerializerFieldExtension):
+    """How the document describes a file of a multipart body."""
+
+    target_class = Upload
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
+        return {"type": "string", "format": "binary"}

@@ -1,8 +1,8 @@
 """What the HTTP API takes: bodies in three encodings, and query strings."""
 
-import contextlib
+import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
-from uuid import UUID
 
 import msgspec
 from django.http import QueryDict
@@ -23,18 +23,38 @@ MAX_PAGE = 200
 """Items of a page at most."""
 PAGE = 50
 """Items of a page where the caller does not say."""
+ROOM_KEY = "[0-9]{1,19}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+"""An id or a uuid in letters."""
 
 
 class Text(serializers.CharField):
-    """Text that a database takes."""
+    """Text that a database takes. A number or a boolean of JSON is none."""
 
     default_error_messages: ClassVar = {"storable": "Half a surrogate pair is not text; send it without."}
 
+    def get_value(self, dictionary: Mapping[str, Any]) -> Any:
+        # REST framework takes an empty field of a form for null; the rules are those of JSON.
+        return dictionary.get(self.field_name, empty)
+
     def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
         text = super().to_internal_value(data)
         if not is_storable(text):
             self.fail("storable")
         return text
+
+
+class Content(Text):
+    """What a message says, by the rules of `chat.protocol.clean_content`."""
+
+    def __init__(self, **options: Any) -> None:
+        counted = "Counted in code points once white space at both ends is taken off; empty only with a file."
+        super().__init__(allow_blank=True, trim_whitespace=False, help_text=counted, **options)
+
+
+class Upload(serializers.FileField):
+    """A file of a multipart body."""
 
 
 class Flag(serializers.BooleanField):
@@ -43,7 +63,21 @@ class Flag(serializers.BooleanField):
     default_empty_html = empty
 
 
-@extend_schema_field({"oneOf": [{"type": "object"}, {"type": "string", "contentMediaType": "application/json"}]})
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "object"},
+            {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"type": ["object", "null"]},
+                "description": "The object as JSON, as forms send it. The empty string is nothing.",
+            },
+        ],
+        "description": f"An object of at most {MAX_EXTRA_DATA} bytes as JSON, at most {MAX_EXTRA_DEPTH} deep, its "
+        "integers of at most 64 bits.",
+    }
+)
 class JSONObject(serializers.Field):
     """A JSON object, as it is or as a string; null and the empty string are nothing."""
 
@@ -96,8 +130,16 @@ class JSONObject(serializers.Field):
 @extend_schema_field(
     {
         "oneOf": [
-            {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": MAX_ID}},
-            {"type": "string", "contentMediaType": "application/json"},
+            {
+                "type": "array",
+                "items": {"type": "integer", "minimum": 1, "maximum": MAX_ID},
+                "maxItems": MAX_PARTICIPANTS,
+            },
+            {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "description": "The same list as JSON, in one field of a form.",
+            },
         ]
     }
 )
@@ -105,6 +147,7 @@ class People(serializers.ListField):
     """Ids of people: a JSON list, a repeated field of a form, or a JSON list in one field of a form."""
 
     child = serializers.IntegerField(min_value=1, max_value=MAX_ID)
+    default_error_messages: ClassVar = {"not_ids": f"These are not all ids of people; an id is 1 to {MAX_ID}."}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(required=False, max_length=MAX_PARTICIPANTS, **options)
@@ -120,8 +163,22 @@ class People(serializers.ListField):
             data = decoded if isinstance(decoded, list) else [decoded]
         return super().to_internal_value(data)
 
+    def run_child_validation(self, data: list[Any]) -> list[int]:
+        try:
+            return super().run_child_validation(data)
+        except serializers.ValidationError:
+            # A field's errors are a list, and not an object of lists by position.
+            self.fail("not_ids")
 
-@extend_schema_field({"oneOf": [{"type": "integer", "minimum": 1, "maximum": MAX_ID}, {"type": "string"}]})
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "integer", "minimum": 1, "maximum": MAX_ID},
+            {"type": "string", "pattern": f"^({ROOM_KEY})$"},
+        ]
+    }
+)
 class RoomKey(serializers.Field):
     """The id of a room, as a number or a string, or its uuid."""
 
@@ -130,12 +187,8 @@ class RoomKey(serializers.Field):
     def to_internal_value(self, data: Any) -> str:
         if isinstance(data, int) and not isinstance(data, bool) and 0 < data <= MAX_ID:
             return str(data)
-        if isinstance(data, str):
-            text = data.strip()
-            if text.isascii() and text.isdecimal() and len(text) < 20:
-                return text
-            with contextlib.suppress(ValueError):
-                return str(UUID(text))
+        if isinstance(data, str) and re.fullmatch(ROOM_KEY, data):
+            return data
         raise serializers.ValidationError(self.error_messages["invalid"], "invalid")
 
     def to_representation(self, value: Any) -> Any:
@@ -172,7 +225,7 @@ class NewMessage(serializers.Serializer):
     chat = RoomKey(required=False)
     chat_room_id = RoomKey(required=False)
     room_id = RoomKey(required=False)
-    content = Text(required=False, allow_blank=True, default="", trim_whitespace=False)
+    content = Content(required=False, default="")
     message_type = serializers.ChoiceField(MessageType.choices, default=MessageType.TEXT)
     extra_data = JSONObject()
     client_id = Text(
@@ -195,15 +248,15 @@ class NewMessage(serializers.Serializer):
 class NewMessageWithFiles(NewMessage):
     """A new message with files: `attachment`, `attachment_0`, `attachment_1`, …, and `voice_note`."""
 
-    attachment = serializers.FileField(required=False, allow_empty_file=True)
-    attachment_0 = serializers.FileField(required=False, allow_empty_file=True)
-    voice_note = serializers.FileField(required=False, allow_empty_file=True)
+    attachment = Upload(required=False, allow_empty_file=True)
+    attachment_0 = Upload(required=False, allow_empty_file=True)
+    voice_note = Upload(required=False, allow_empty_file=True)
 
 
 class MessageChange(serializers.Serializer):
     """Another content for a message."""
 
-    content = Text(allow_blank=True, trim_whitespace=False)
+    content = Content()
     extra_data = JSONObject()
 
 

@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from msgspec import Struct
 from rest_framework import exceptions
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -121,7 +121,7 @@ class Rooms(ChatView):
     @extend_schema(
         operation_id="create_room",
         request=serializers.NewRoom,
-        responses=answers(representation.RoomDetail, created=True, writes=True),
+        responses=answers(representation.RoomDetail, created=True, named=True, writes=True),
     )
     def post(self, request: Request) -> Response:
         """Create a room. The private room that two people have already is returned and not made twice."""
@@ -152,7 +152,7 @@ class CreateRoom(Rooms):
     @extend_schema(
         operation_id="create_room_with_message",
         request=serializers.NewRoom,
-        responses=answers(representation.RoomDetail, created=True, writes=True),
+        responses=answers(representation.RoomDetail, created=True, named=True, writes=True),
     )
     def post(self, request: Request) -> Response:
         """Create a room, perhaps with a first message. The private room of two people is not made twice."""
@@ -167,11 +167,14 @@ class CreateGroup(Rooms):
     @extend_schema(
         operation_id="create_group",
         request=serializers.NewRoom,
-        responses=answers(representation.RoomDetail, created=True, writes=True),
+        responses=answers(representation.RoomDetail, created=True, named=True, writes=True),
     )
     def post(self, request: Request) -> Response:
         """Create a group."""
-        return self._create(self.body(serializers.NewRoom), is_group=True)
+        wanted = self.body(serializers.NewRoom)
+        if wanted.validated_data.get("room_type") == RoomType.PRIVATE:
+            del wanted.validated_data["room_type"]
+        return self._create(wanted, is_group=True)
 
 
 @extend_schema(parameters=[ROOM_KEY])
@@ -437,7 +440,15 @@ class File(ChatView):
 
     @extend_schema(
         operation_id="read_file",
-        responses={(200, "*/*"): OpenApiTypes.BINARY, (206, "*/*"): OpenApiTypes.BINARY, **answers(None, named=True)},
+        parameters=[
+            OpenApiParameter("Range", OpenApiTypes.STR, OpenApiParameter.HEADER, description="As in RFC 9110.")
+        ],
+        responses={
+            (200, "*/*"): OpenApiTypes.BINARY,
+            (206, "*/*"): OpenApiTypes.BINARY,
+            416: OpenApiResponse(description="The file does not have the bytes that `Range` asks for."),
+            **answers(None, named=True),
+        },
     )
     def get(self, request: Request, uuid: UUID, name: str) -> HttpResponse:
         """The bytes of a file, as they were sent."""
