@@ -7,14 +7,17 @@ server was reached as, for that is where a frontend under development is.
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
 logger = logging.getLogger(__name__)
+
+Receive = Callable[[], Awaitable[dict]]
+Send = Callable[[dict], Awaitable[None]]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -58,21 +61,20 @@ class OriginCheck:
     A client that is not a browser sends no `Origin` and has no visitor whose cookie could be abused: it is let in.
     """
 
-    def __init__(self, application: object) -> None:
+    def __init__(self, application: Callable[[dict, Receive, Send], Awaitable[None]]) -> None:
         self.application = application
 
-    async def __call__(self, scope: dict, receive: object, send: object) -> None:
+    async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         origin = headers.get(b"origin")
         if origin is None or allowed(origin.decode("latin1"), headers.get(b"host", b"").decode("latin1")):
             await self.application(scope, receive, send)
             return
         logger.warning("Refused a WebSocket from the origin %r; SALON_ALLOWED_ORIGINS lists who may", origin)
-        await Refusal.as_asgi()(scope, receive, send)
+        await refuse(scope, receive, send)
 
 
-class Refusal(AsyncWebsocketConsumer):
-    """Refuses each handshake; the server answers it with 403."""
-
-    async def connect(self) -> None:
-        await self.close()
+async def refuse(scope: dict, receive: Receive, send: Send) -> None:
+    """Refuse a handshake; the server answers it with 403."""
+    await receive()
+    await send({"type": "websocket.close"})
