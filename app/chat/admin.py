@@ -64,6 +64,14 @@ class RoomForm(ModelForm):
             raise ValidationError(_("A private room is opened by its two people, and stays one."))
         return room_type
 
+    def clean(self) -> dict:
+        cleaned = super().clean()
+        if self.instance.pair and not cleaned.get("is_deleted"):
+            same = ChatRoom.objects.filter(pair=self.instance.pair, is_deleted=False).exclude(pk=self.instance.pk)
+            if same.exists():
+                raise ValidationError(_("These two people have another private room by now."))
+        return cleaned
+
 
 @admin.register(ChatRoom)
 class ChatRoomAdmin(admin.ModelAdmin):

@@ -101,11 +101,15 @@ def message_saved(sender: type[Model], instance: ChatMessage, **_kwargs: object)
         return
     if instance.is_deleted and not before.is_deleted:
         kind = "message_deleted"
-    elif (instance.content, instance.is_deleted) != (before.content, before.is_deleted):
+    elif _shown(instance) != _shown(before):
         kind = "message_edited"
     else:
         return
     _announce(RoomUpdateData(room_id=instance.room_id, kind=kind, message=message_data(instance)))
+
+
+def _shown(message: ChatMessage) -> tuple:
+    return message.content, message.extra_data, message.is_deleted
 
 
 @receiver(post_save, sender=User)

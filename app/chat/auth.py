@@ -56,8 +56,8 @@ def identity_of_token(token: str) -> Identity:
     """Whom a token names: by `user_id`, or else by `sub`, which is her id or her `subject`.
 
     Where `SALON_TOKEN_CREATES_PEOPLE` is on, somebody unknown is created, and `name`, `role` and `avatar` are kept as
-    the newest token says. Raises `ChatError`: `token_expired`; `revoked` when it or she counts no more; `invalid_token`
-    for everything else.
+    the newest token says, save for the staff of the host. Raises `ChatError`: `token_expired`; `revoked` when it or
+    she counts no more; `invalid_token` for everything else.
     """
     said = claims.read(token)
     if RevokedToken.objects.filter(pk=said.digest).exists():
@@ -184,8 +184,12 @@ def move_ids_beyond(user_id: int) -> None:
 
 
 def _refresh(user: User, said: Claims) -> None:
+    # An account of the host is its operator's to name; and what an older token says was true before.
+    if user.is_staff or (user.profile_issued_at and not (said.issued_at and said.issued_at > user.profile_issued_at)):
+        return
     fields = claims.profile(said.content)
     if changed := [name for name, value in fields.items() if getattr(user, name) != value]:
         for name in changed:
             setattr(user, name, fields[name])
-        user.save(update_fields=changed)
+        user.profile_issued_at = said.issued_at
+        user.save(update_fields=[*changed, "profile_issued_at"])

@@ -13,7 +13,7 @@ from chat import keys
 from chat.models import Role, User
 from chat.protocol import ChatError, ErrorCode, is_storable
 
-GREATEST_ID = 2**63 - 1
+GREATEST_ID = 2**53 - 1
 MAX_NAME = 150
 """Characters of `name`: so the words before its first space and those after it fit into their columns."""
 

@@ -19,13 +19,15 @@ class Attendance:
     is looked up, the room's events are `held`, each with the sequence number of its message, or None.
     """
 
-    __slots__ = ("after", "arrived", "held")
+    __slots__ = ("after", "arrived", "held", "told")
 
     def __init__(self, arrived: int, *, is_held: bool) -> None:
         self.after = 0
         self.arrived = arrived
         """The newest message that had come to this process before; it has not been delivered to this socket."""
         self.held: list[tuple[int | None, str]] | None = [] if is_held else None
+        self.told: set[int] = set()
+        """The people whose presence was told to this socket while events were held."""
 
 
 class Connection:

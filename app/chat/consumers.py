@@ -50,6 +50,10 @@ ENDS_THE_CONNECTION = (ErrorCode.INVALID_TOKEN, ErrorCode.TOKEN_EXPIRED, ErrorCo
 """Errors of the first token after which the connection is of no use."""
 
 
+WARNING = settings.TOKEN_WARNING + settings.TOKEN_LEEWAY
+"""Seconds before a token counts no more at which its connection is told: by its own `exp`, `TOKEN_WARNING` seconds."""
+
+
 class ChatConsumer(AsyncWebsocketConsumer):
     """The chat over one WebSocket at `/ws/chat/`.
 
@@ -121,7 +125,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
         watch.start()
         await hub.connect(self.connection, identity)
         if not self.connection.is_closing:
-            await keeper.arrived(self.connection)
+            try:
+                await keeper.arrived(self.connection)
+            except ChatError as error:
+                # Half let in, she would be neither present nor counted.
+                self._refuse(error)
+                return
             self._wait_for_expiry(identity)
 
     def _refuse(self, error: ChatError) -> None:
@@ -139,15 +148,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
             return
         left = (identity.expires_at - datetime.now(UTC)).total_seconds()
         # A timer of years overflows; by then another token is due anyway.
-        warn_after = min(max(0.0, left - settings.TOKEN_WARNING), 30 * 86400)
+        warn_after = min(max(0.0, left - WARNING), 30 * 86400)
         self._start_timer(warn_after, lambda: self._warn(identity.expires_at))
 
     def _warn(self, expires_at: datetime) -> None:
         left = (expires_at - datetime.now(UTC)).total_seconds()
-        if left > settings.TOKEN_WARNING + 1:
+        if left > WARNING + 1:
             self._wait_for_expiry(self.connection.identity)
             return
-        sentence = f"Your token expires in {max(0, round(left))} s; send `auth` with a fresh one to stay connected."
+        sentence = "Your token is about to expire; send `auth` with a fresh one to stay connected."
         self.connection.send(protocol.encode_error(ChatError(ErrorCode.TOKEN_EXPIRING, sentence)))
         self._start_timer(max(0.0, left), lambda: self._refuse(claims.expired()))
 
@@ -161,6 +170,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             self._deadline = None
 
     async def _received(self, frame: dict) -> None:
+        if self.connection.is_closing:
+            return
         event = None
         try:
             if wait := self._events.take():

@@ -32,6 +32,9 @@ from chat.protocol import (
 
 journal = Journal()
 
+_sayings: set[asyncio.Task[Stored]] = set()
+"""Messages on their way into the database and to the others."""
+
 
 async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
     """Let a socket hear the room from now on, after what it wants to know of before.
@@ -59,12 +62,16 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
     except BaseException:
         hub.leave(connection, room_id)
         raise
+    if connection.rooms.get(room_id) is not attendance:
+        raise rooms.invalid_room()  # she was removed meanwhile
     if missed:
         for frame in _history(room_id, wanted, missed):
             connection.send(protocol.encode(frame))
     hub.release(connection, room_id, attendance, missed.last_seq if missed else 0)
     for state in states:
-        connection.send(protocol.encode(state))
+        # What was told meanwhile is newer than what was looked up.
+        if state.data.user_id not in attendance.told:
+            connection.send(protocol.encode(state))
 
 
 def _before(user_id: int, room_id: int, wanted: JoinData) -> tuple[Missed | None, list[UserStatus]]:
@@ -118,7 +125,33 @@ async def say(draft: Draft) -> Stored:
     Raises `ChatError`: `rate_limited`, `invalid_room`, `forbidden`, `content_…`, `unavailable`.
     """
     limits.people.take(draft.sender.id, "messages")
-    stored = await journal.append(draft.cleaned())
+    saying = asyncio.create_task(_store_and_tell(draft.cleaned()))
+    _sayings.add(saying)
+    saying.add_done_callback(_said)
+    try:
+        async with asyncio.timeout(settings.DATABASE_TIMEOUT + settings.CHANNEL_LAYER_TIMEOUT):
+            # Whoever waits may go, or wait too long: what is stored is told to the others all the same.
+            return await asyncio.shield(saying)
+    except TimeoutError:
+        journal.withdraw(draft)
+        raise database.unavailable("timed out") from None
+
+
+def _said(saying: asyncio.Task[Stored]) -> None:
+    _sayings.discard(saying)
+    if not saying.cancelled():
+        # Whoever waited has it; when nobody does any more, nothing is lost.
+        saying.exception()
+
+
+async def finish() -> None:
+    """Wait until what is being stored is stored and told."""
+    while _sayings:
+        await asyncio.wait(_sayings)
+
+
+async def _store_and_tell(draft: Draft) -> Stored:
+    stored = await journal.append(draft)
     if stored.is_new:
         await hub.publish_to_room(draft.room_id, Message(stored.message, draft.room_id))
     return stored
@@ -146,7 +179,7 @@ async def set_typing(connection: Connection, room_id: int, is_typing: bool) -> N
     told, now = connection.typing.get(room_id), asyncio.get_running_loop().time()
     if is_typing and told is not None and now - told < settings.TYPING_REPEAT:
         return
-    await database.query(rooms.require_typist, person.id, room_id, person.role)
+    await database.query(rooms.require_typist, person.id, room_id)
     if is_typing:
         connection.typing[room_id] = now
         await hub.publish_to_room(

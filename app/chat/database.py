@@ -32,15 +32,26 @@ async def query(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     Raises `ChatError` (`unavailable`) when the database is away or has not answered after `DATABASE_TIMEOUT` seconds.
     """
-    work = functools.partial(_run, function, *args, **kwargs)
     try:
         async with asyncio.timeout(settings.DATABASE_TIMEOUT):
-            return await asyncio.get_running_loop().run_in_executor(_threads, work)
-    except (OperationalError, InterfaceError, TimeoutError) as error:
-        logger.error("The database does not answer: %s", str(error).strip() or "timed out")
-        raise ChatError(
-            ErrorCode.UNAVAILABLE, "The server cannot reach its database; try again in a moment."
-        ) from error
+            return await finish(function, *args, **kwargs)
+    except TimeoutError:
+        raise unavailable("timed out") from None
+
+
+async def finish(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same, however long it takes: for what must not be left without knowing how it ended."""
+    work = functools.partial(_run, function, *args, **kwargs)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_threads, work)
+    except (OperationalError, InterfaceError) as error:
+        raise unavailable(str(error).strip()) from error
+
+
+def unavailable(reason: str) -> ChatError:
+    """What somebody is told when the database does not answer; the reason is logged."""
+    logger.error("The database does not answer: %s", reason)
+    return ChatError(ErrorCode.UNAVAILABLE, "The server cannot reach its database; try again in a moment.")
 
 
 async def serve(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

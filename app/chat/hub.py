@@ -17,7 +17,7 @@ from django.conf import settings
 from chat import protocol
 from chat.auth import Identity
 from chat.connection import Attendance, Connection
-from chat.protocol import ChatError, ErrorCode, Message, RoomUpdate, RoomUpdateData, ServerEvent
+from chat.protocol import ChatError, ErrorCode, Message, RoomUpdate, RoomUpdateData, ServerEvent, UserStatus
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +136,11 @@ class Hub:
             if (here := self._rooms.get(room_id))
         ]
 
+    def remember(self, arrivals: list[tuple[int, set[int], int]]) -> None:
+        """Give them out again with the next call of `arrivals`."""
+        for room_id, _, seq in arrivals:
+            self._arrived[room_id] = max(seq, self._arrived.get(room_id, 0))
+
     def joined(self) -> set[tuple[int, int]]:
         """Who is where in this process: room id and person id."""
         return {(room_id, connection.person.id) for room_id, here in self._rooms.items() for connection in here}
@@ -180,7 +185,10 @@ class Hub:
     async def publish_to_people(self, user_ids: Collection[int], event: ServerEvent) -> None:
         """Send an event to every socket of these persons, in every process."""
         if user_ids:
-            await self._publish(PEOPLE, {"people": list(user_ids), "text": protocol.encode(event)})
+            envelope = {"people": list(user_ids), "text": protocol.encode(event)}
+            if isinstance(event, UserStatus):
+                envelope["present"] = event.data.user_id
+            await self._publish(PEOPLE, envelope)
 
     def on_notice(self, receiver: Callable[[dict], None]) -> None:
         """Have `receiver` called with every notice that another process, or this one, sends to all."""
@@ -275,6 +283,10 @@ class Hub:
             for user_id in envelope["people"]:
                 for connection in self._people.get(user_id, ()):
                     connection.send(envelope["text"])
+                    if (present := envelope.get("present")) is not None:
+                        for attendance in connection.rooms.values():
+                            if attendance.held is not None:
+                                attendance.told.add(present)
 
     def _deliver_to_room(self, room_id: int, envelope: dict) -> None:
         seq, excepted = envelope.get("seq"), envelope.get("except")

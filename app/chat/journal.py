@@ -75,8 +75,9 @@ class Journal:
 
     async def _write_all(self) -> None:
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            # What was withdrawn was answered with an error, and must not be stored after that.
+            while waiting := [each for each in self._waiting if not each[1].done()]:
+                batch, self._waiting = waiting[:MAX_BATCH], waiting[MAX_BATCH:]
                 outcomes = await self._write([draft for draft, _ in batch])
                 for (_, stored), outcome in zip(batch, outcomes, strict=True):
                     if stored.done():  # the one who waited has gone
@@ -86,11 +87,18 @@ class Journal:
                     else:
                         stored.set_result(outcome)
         finally:
+            self._waiting = []
             self._writer = None
+
+    def withdraw(self, draft: Draft) -> None:
+        """Do not store a draft of which the writing has not begun; its `append` is cancelled."""
+        for waiting, stored in self._waiting:
+            if waiting.uuid == draft.uuid:
+                stored.cancel()
 
     async def _write(self, drafts: list[Draft]) -> Sequence[Stored | Exception]:
         try:
-            return await database.query(write, drafts)
+            return await database.finish(write, drafts)
         except ChatError as error:
             return [error] * len(drafts)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from chat import conversation
 from chat.hub import hub
 from chat.presence import keeper
 from chat.watch import watch
@@ -14,6 +15,7 @@ async def lifespan(
     await receive()
     await send({"type": "lifespan.startup.complete"})
     await receive()
+    await conversation.finish()
     await watch.stop()
     await keeper.stop()
     await hub.stop()

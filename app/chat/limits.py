@@ -28,8 +28,12 @@ WORDS: dict[str, str] = {
     "events": "events on one connection",
 }
 
-REMEMBERED_PEOPLE = 20_000
-"""People whose buckets are kept; those who did nothing for longest are forgotten, and their buckets were full."""
+REMEMBERED_BUCKETS = 50_000
+"""Buckets that are kept; those nothing was taken from for longest are forgotten, and they were full."""
+
+
+QUIET = 0.2
+"""The share of a limit's rate up to which nothing is told; `report` is called once a second."""
 
 
 class Bucket:
@@ -52,9 +56,9 @@ class Bucket:
         return (count - self.tokens) / self._rate.per_second
 
     def drain(self, count: float) -> None:
-        """Take tokens that were given out elsewhere, down to none."""
+        """Take tokens that were given out elsewhere; what is not there is owed, up to `burst`."""
         self._fill()
-        self.tokens = max(0.0, self.tokens - count)
+        self.tokens = max(-self._rate.burst, self.tokens - count)
 
     def _fill(self) -> None:
         now = self._clock()
@@ -83,8 +87,7 @@ class People:
         with self._lock:
             bucket = self._bucket(user_id, deed)
             wait = bucket.take()
-            # Whoever is far from the limit here does not come near it by what she does elsewhere.
-            if not wait and bucket.tokens < settings.LIMITS[deed].burst / 2:
+            if not wait:
                 self._spent[user_id, deed] = self._spent.get((user_id, deed), 0) + 1
         if wait:
             raise refused(deed, wait)
@@ -93,6 +96,8 @@ class People:
         """What to tell the other processes since the last call, or None."""
         with self._lock:
             spent, self._spent = self._spent, {}
+        # Who does little here does not come near a limit by it, whatever she does elsewhere.
+        spent = {key: count for key, count in spent.items() if count > settings.LIMITS[key[1]].per_second * QUIET}
         if not spent:
             return None
         return {"spent": [[user_id, deed, count] for (user_id, deed), count in spent.items()], "by": self._name}
@@ -108,7 +113,7 @@ class People:
         key = user_id, deed
         if (bucket := self._buckets.get(key)) is None:
             bucket = self._buckets[key] = Bucket(settings.LIMITS[deed])
-            if len(self._buckets) > REMEMBERED_PEOPLE:
+            if len(self._buckets) > REMEMBERED_BUCKETS:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)

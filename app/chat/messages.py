@@ -109,10 +109,13 @@ def _changed(room_id: int, up_to: int, since: datetime) -> list[ChatMessage]:
     return list(reversed(found.order_by("-last_update")[:MAX_HISTORY]))
 
 
-def edit(user: User, message: ChatMessage, content: str, extra_data: dict | None = None) -> ChatMessage:
-    """Give a message another content. Raises `ChatError`: `forbidden`, `content_…`."""
+@transaction.atomic
+def edit(user: User, message: ChatMessage, content: str | None = None, extra_data: dict | None = None) -> ChatMessage:
+    """Give a message another content, or other extra data. Raises `ChatError`: `forbidden`, `content_…`."""
+    _lock(message)
     rooms.require_author(user, message)
-    message.content = protocol.clean_content(content, may_be_empty=message.attachments.exists())
+    if content is not None:
+        message.content = protocol.clean_content(content, may_be_empty=message.attachments.exists())
     if extra_data is not None:
         message.extra_data = extra_data
     save_change(message, "content", "extra_data")
@@ -125,8 +128,18 @@ def delete(user: User, message: ChatMessage) -> None:
     mark_deleted(message)
 
 
+def _lock(message: ChatMessage) -> None:
+    """Have the message as it is stored, and as it stays until the transaction ends."""
+    message.refresh_from_db(
+        fields=["content", "extra_data", "is_deleted", "last_update"],
+        from_queryset=ChatMessage.objects.select_for_update(of=("self",)),
+    )
+
+
+@transaction.atomic
 def mark_deleted(message: ChatMessage) -> None:
     """Mark a message as deleted, and remove its files."""
+    _lock(message)
     if message.is_deleted:
         return
     for attachment in message.attachments.all():

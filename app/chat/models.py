@@ -52,7 +52,8 @@ class User(AbstractUser):
     """A person.
 
     `last_seen` is when she was last here. `subject` is what a token's `sub` calls her where that is not her id. Tokens
-    issued before `tokens_valid_after` are refused.
+    issued before `tokens_valid_after` are refused. `profile_issued_at` is when the token was issued that last changed
+    what she is called.
     """
 
     role = models.CharField(_("role"), max_length=20, choices=Role, default=Role.STUDENT)
@@ -60,6 +61,7 @@ class User(AbstractUser):
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, editable=False)
     subject = models.CharField(_("subject of tokens"), max_length=255, unique=True, null=True, blank=True)
     tokens_valid_after = models.DateTimeField(_("tokens are valid after"), null=True, blank=True)
+    profile_issued_at = models.DateTimeField(null=True, editable=False)
 
     @property
     def display_name(self) -> str:
@@ -132,6 +134,8 @@ class ChatRoom(models.Model):
         """Raise `ValidationError` unless the room has a name, or is a private one."""
         if not self.name.strip() and self.room_type != RoomType.PRIVATE:
             raise ValidationError({"name": _("A group needs a name.")})
+        if self.extra_data is not None and not isinstance(self.extra_data, dict):
+            raise ValidationError({"extra_data": _("This is not a JSON object.")})
 
 
 class Membership(models.Model):

@@ -6,6 +6,7 @@ not been heard of for `PRESENCE_TIMEOUT` seconds counts no more; the first proce
 """
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -57,8 +58,8 @@ def _status(rows: list[Presence]) -> Status:
 
 
 @transaction.atomic
-def record(process: str, user_id: int, status: Status | None, connections: int) -> Change:
-    """Write down how present she is at a process; `status` None: not at all.
+def record(process: str, user_id: int, status: Status | None, connections: int, is_told: bool) -> Change:
+    """Write down how present she is at a process; `status` None: not at all. `is_told`: even if it changes nothing.
 
     Raises `ChatError` (`too_many_connections`) when her connections at all living processes together are more than
     `CONNECTIONS_PER_PERSON` and more than they were; `revoked` when she is not there any more.
@@ -84,7 +85,8 @@ def record(process: str, user_id: int, status: Status | None, connections: int) 
     now = timezone.now()
     if before != after:
         User.objects.filter(pk=user_id).update(last_seen=now)
-    return Change(user_id, before, after, now, rooms.people_sharing_a_room(user_id))
+    others = rooms.people_sharing_a_room(user_id) if is_told or before != after else []
+    return Change(user_id, before, after, now, others)
 
 
 def _require_few(connections: int) -> None:
@@ -119,7 +121,9 @@ def beat(process: str) -> bool:
 
 def retire(process: str) -> None:
     """The process ends. Its people have a moment to come back to another one before they count as gone."""
-    expires_at = timezone.now() + timedelta(seconds=settings.PRESENCE_GRACE * 2)
+    now = timezone.now()
+    User.objects.filter(presences__process=process).update(last_seen=now)
+    expires_at = now + timedelta(seconds=settings.PRESENCE_GRACE * 2)
     ServerProcess.objects.filter(pk=process).update(expires_at=expires_at)
 
 
@@ -130,7 +134,8 @@ def clear() -> list[Change]:
         dead = ServerProcess.objects.select_for_update(skip_locked=True).filter(expires_at__lte=timezone.now())
         for process in dead:
             for row in process.presences.exclude(status=""):
-                left[row.user_id] = process.expires_at
+                # The last sign of life.
+                left[row.user_id] = process.expires_at - timedelta(seconds=settings.PRESENCE_TIMEOUT)
         ServerProcess.objects.filter(pk__in=[process.pk for process in dead]).delete()
     return [change for user_id, last_seen in left.items() if (change := _gone(user_id, last_seen))]
 
@@ -173,7 +178,7 @@ class Keeper:
         if status == "offline":
             self.left(connection)
             return
-        change = await self._record(connection.person.id)
+        change = await self._record(connection.person.id, is_told=True)
         if change.after == status or change.before != change.after:
             await hub.publish_to_people(change.others, change.event)
 
@@ -184,11 +189,7 @@ class Keeper:
     async def beat(self) -> None:
         """Say that this process lives, and clear away those that do not. Raises `ChatError` (`unavailable`)."""
         now = asyncio.get_running_loop().time()
-        if not await database.query(beat, self._process):
-            # Nobody has heard of this process, or it was given up while it was stopped.
-            self._is_known = True
-            for user_id in list(hub.people()):
-                self._depart_now(user_id)
+        await self._live()
         was_steady = now - self._last_beat < settings.PRESENCE_TIMEOUT / 2
         self._last_beat = now
         if was_steady:
@@ -204,7 +205,8 @@ class Keeper:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._is_known:
-            await database.query(retire, self._process)
+            with contextlib.suppress(ChatError):
+                await database.query(retire, self._process)
 
     def _depart_later(self, user_id: int) -> None:
         if timer := self._departures.pop(user_id, None):
@@ -223,27 +225,34 @@ class Keeper:
             change = await self._record(user_id)
             if change.before != change.after:
                 await hub.publish_to_people(change.others, change.event)
-        except ChatError:
-            # The database is away. She must not be taken for present when it is back.
-            self._depart_later(user_id)
+        except ChatError as error:
+            # When the database is back, she must not be taken for present. Who has no account any more is not.
+            if error.code is not ErrorCode.REVOKED:
+                self._depart_later(user_id)
         except Exception:
             logger.exception("A presence could not be written down")
 
-    async def _record(self, user_id: int) -> Change:
+    async def _record(self, user_id: int, *, is_told: bool = False) -> Change:
         if not self._is_known:
-            await database.query(beat, self._process)
-            self._is_known = True
+            await self._live()
         # One after the other, and each with what is true when its turn comes.
         async with self._locks.setdefault(user_id, asyncio.Lock()):
             try:
-                return await database.query(record, self._process, user_id, *self._here(user_id))
+                return await database.query(record, self._process, user_id, *self._here(user_id), is_told)
             except IntegrityError:
                 # This process was given up a moment ago.
-                await database.query(beat, self._process)
-                return await database.query(record, self._process, user_id, *self._here(user_id))
+                await self._live()
+                return await database.query(record, self._process, user_id, *self._here(user_id), is_told)
+
+    async def _live(self) -> None:
+        if not await database.query(beat, self._process) and self._is_known:
+            # It was given up, while it was stopped or the database was out of its reach; and with it all who are here.
+            for user_id in list(hub.people()):
+                self._depart_now(user_id)
+        self._is_known = True
 
     def _here(self, user_id: int) -> tuple[Status | None, int]:
-        here = hub.connections(user_id)
+        here = [each for each in hub.connections(user_id) if not each.is_closing]
         return (most_present([each.status for each in here]) if here else None), len(here)
 
 

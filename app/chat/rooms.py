@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Concat
 from django.dispatch import Signal
 
 from chat.models import ChatMessage, ChatRoom, Membership, Role, RoomType, User
@@ -48,14 +49,15 @@ def require_moderator(user: User, deed: str) -> None:
 def require_member(user_id: int, room_id: int) -> Membership:
     """Her membership, with its room. Raises `ChatError` (`invalid_room`) where there is none that is alive."""
     try:
-        return _living_memberships().select_related("room").get(room_id=room_id, user_id=user_id)
+        return _living_memberships().select_related("room", "user").get(room_id=room_id, user_id=user_id)
     except Membership.DoesNotExist:
         raise invalid_room() from None
 
 
-def require_typist(user_id: int, room_id: int, role: str) -> None:
+def require_typist(user_id: int, room_id: int) -> None:
     """Raise `ChatError` (`invalid_room`, `forbidden`) unless she may write in the room."""
-    if refusal := refusal_to_write(require_member(user_id, room_id).room, role):
+    membership = require_member(user_id, room_id)
+    if refusal := refusal_to_write(membership.room, membership.user.role):
         raise refusal
 
 
@@ -84,6 +86,24 @@ def room_of(user: User, key: str) -> ChatRoom:
         return rooms_of(user).select_related("school").get(**wanted)
     except (ChatRoom.DoesNotExist, ValueError, OverflowError):
         raise invalid_room() from None
+
+
+def shown_name(room: ChatRoom, user: User) -> str:
+    """What a room is called where she sees it: a private one, after the other person."""
+    if room.room_type == RoomType.PRIVATE and (other := room.participants.exclude(pk=user.pk).first()):
+        return other.display_name
+    return room.name
+
+
+def rooms_called(user: User, text: str) -> QuerySet[ChatRoom]:
+    """Those of her rooms whose name, as she sees it, holds the text."""
+    others = Membership.objects.filter(room=OuterRef("pk")).exclude(user=user)
+    named = others.annotate(full_name=Concat("user__first_name", Value(" "), "user__last_name")).filter(
+        Q(full_name__icontains=text) | Q(user__first_name="", user__last_name="", user__username__icontains=text)
+    )
+    return rooms_of(user).filter(
+        (Q(name__icontains=text) & ~Q(room_type=RoomType.PRIVATE)) | (Q(room_type=RoomType.PRIVATE) & Exists(named))
+    )
 
 
 def people_sharing_a_room(user_id: int) -> list[int]:
@@ -124,7 +144,8 @@ def create_room(
     members = list(dict.fromkeys(members))
     if room_type == RoomType.PRIVATE:
         room.pair = _pair(members)
-    room.full_clean()
+    # That a pair has one room is the database's to say, for two who open theirs at once.
+    room.full_clean(validate_constraints=False)
     room.save()
     _add(room, members)
     return room
@@ -155,7 +176,8 @@ def open_private(creator: User, participants: Collection[int], **wanted: object)
             ErrorCode.FORBIDDEN, "You may open a private room only with somebody who shares a room with you."
         )
     members = [creator, *people_with(others)]
-    wanted = {"name": "", **wanted, "room_type": RoomType.PRIVATE}
+    # Each of the two sees it under the other's name.
+    wanted = {**wanted, "name": "", "room_type": RoomType.PRIVATE}
     if room := _private_room(members):
         return room, False
     try:
@@ -195,6 +217,8 @@ def change_room(user: User, room: ChatRoom, participants: Collection[int] | None
     require_moderator(user, "change rooms")
     with transaction.atomic():
         room = ChatRoom.objects.select_for_update().get(pk=room.pk)
+        if room.room_type == RoomType.PRIVATE:
+            changes.pop("name", None)
         for name, value in changes.items():
             setattr(room, name, value)
         room.full_clean()
@@ -205,7 +229,9 @@ def change_room(user: User, room: ChatRoom, participants: Collection[int] | None
 
 
 def _set_members(room: ChatRoom, wanted: set[int]) -> None:
-    memberships = {membership.user_id: membership for membership in room.memberships.select_related("user")}
+    # In the order of their ids, as everything that locks memberships does.
+    locked = room.memberships.select_for_update(of=("self",)).order_by("pk")
+    memberships = {membership.user_id: membership for membership in locked.select_related("user")}
     if wanted == memberships.keys():
         return
     if room.room_type == RoomType.PRIVATE:
@@ -219,6 +245,11 @@ def _set_members(room: ChatRoom, wanted: set[int]) -> None:
 def delete_room(user: User, room: ChatRoom) -> None:
     """Mark a room as deleted. Raises `ChatError` (`forbidden`)."""
     require_moderator(user, "delete rooms")
+    withdraw_room(room)
+
+
+def withdraw_room(room: ChatRoom) -> None:
+    """Mark a room as deleted that could not be made whole."""
     room.is_deleted = True
     room.save(update_fields=["is_deleted"])
 

@@ -1,6 +1,7 @@
 """The page at `/`, the health checks, and what describes the WebSocket."""
 
 import asyncio
+import functools
 
 import msgspec
 from django.contrib.auth.decorators import login_required
@@ -21,7 +22,10 @@ NEWEST = 50
 @login_required
 def index(request: HttpRequest) -> HttpResponse:
     """My rooms and what was said in them last; what follows comes over the WebSocket."""
-    mine = [{"id": room.pk, "name": room.name, "messages": _newest(room.pk)} for room in rooms.rooms_of(request.user)]
+    mine = [
+        {"id": room.pk, "name": rooms.shown_name(room, request.user), "messages": _newest(room.pk)}
+        for room in rooms.rooms_of(request.user)
+    ]
     start = {
         "user": {"id": request.user.pk, "name": person(request.user).name},
         "rooms": mine,
@@ -59,7 +63,12 @@ async def readyz(request: HttpRequest) -> JsonResponse:
 
 async def websocket_document(request: HttpRequest) -> JsonResponse:
     """The AsyncAPI document of the WebSocket, for everybody: it holds nothing of anybody."""
-    return JsonResponse(asyncapi.document())
+    return JsonResponse(_document())
+
+
+@functools.cache
+def _document() -> dict:
+    return asyncapi.document()
 
 
 def _ask_database() -> None:

@@ -80,10 +80,7 @@ def _pause(seconds: float) -> Callable[[], Awaitable[None]]:
 
 
 async def look() -> None:
-    """Put out of rooms who is no longer a member, and close the connections of who may no longer be here."""
-    if joined := hub.joined():
-        for room_id, user_id in await database.query(rooms.strangers, joined):
-            hub.expel(room_id, user_id)
+    """Close the connections of who may no longer be here, and put out of rooms who is no longer a member."""
     connected = {connection for here in hub.people().values() for connection in here}
     if connected:
         refused = await database.query(auth.refused, {_evidence(connection.identity) for connection in connected})
@@ -94,6 +91,9 @@ async def look() -> None:
             if _evidence(connection.identity) in refused:
                 connection.send(error)
                 connection.close(CloseCode.UNAUTHENTICATED)
+    if joined := hub.joined():
+        for room_id, user_id in await database.query(rooms.strangers, joined):
+            hub.expel(room_id, user_id)
 
 
 def _evidence(identity: auth.Identity) -> tuple[int, object, str]:
@@ -103,7 +103,11 @@ def _evidence(identity: auth.Identity) -> tuple[int, object, str]:
 async def note_deliveries() -> None:
     """Write down what has reached people's devices."""
     if arrivals := hub.arrivals():
-        await database.query(messages.mark_delivered, arrivals)
+        try:
+            await database.query(messages.mark_delivered, arrivals)
+        except ChatError:
+            hub.remember(arrivals)
+            raise
 
 
 async def report_limits() -> None:

@@ -21,7 +21,7 @@
 | `SALON_LIMIT_MESSAGES` | messages of a person, a second and at once; so for the five below | `10/100` |
 | `SALON_LIMIT_SIGNALS` | typing, status and read events of a person | `10/60` |
 | `SALON_LIMIT_JOINS` | rooms that a person joins | `20/400` |
-| `SALON_LIMIT_REQUESTS` | calls of the HTTP API by a person | `20/200` |
+| `SALON_LIMIT_REQUESTS` | calls of the HTTP API by a person | `50/500` |
 | `SALON_LIMIT_EVENTS` | events of whatever kind on one connection | `50/200` |
 | `SALON_LIMIT_PATIENCE` | refusals for a limit on one connection before it is closed with 4429 | `1/100` |
 | `SALON_ROOMS_PER_CONNECTION` | rooms that one connection may have joined | `200` |
@@ -192,7 +192,7 @@ LIMITS = {
     "messages": _rate("SALON_LIMIT_MESSAGES", "10/100"),
     "signals": _rate("SALON_LIMIT_SIGNALS", "10/60"),
     "joins": _rate("SALON_LIMIT_JOINS", "20/400"),
-    "requests": _rate("SALON_LIMIT_REQUESTS", "20/200"),
+    "requests": _rate("SALON_LIMIT_REQUESTS", "50/500"),
 }
 # Refusals for one of these limits that a connection may collect before it is closed, a second and at once.
 LIMIT_PATIENCE = _rate("SALON_LIMIT_PATIENCE", "1/100")
@@ -286,6 +286,8 @@ else:
 
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    # The views of the API name theirs; the documents are for everybody.
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "chat.api.negotiation.OnlyJSON",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -306,7 +308,7 @@ SPECTACULAR_SETTINGS = {
 # Which origins may call the HTTP API from a browser is asked for each request: see `chat.origins`.
 CORS_ALLOW_CREDENTIALS = False
 CORS_URLS_REGEX = r"^/(chats|docs)/"
-CORS_EXPOSE_HEADERS = ["Content-Disposition", "Retry-After"]
+CORS_EXPOSE_HEADERS = ["Content-Disposition", "Content-Range", "Retry-After"]
 CORS_PREFLIGHT_MAX_AGE = 86400
 
 AUTH_USER_MODEL = "chat.User"

@@ -1,6 +1,7 @@
 """Servers and people for the tests over the wire."""
 
 import pytest
+from api import Api
 from school import School
 from services import PostgreSQL, Redis
 from target import DEMO, Target, salon
@@ -84,3 +85,21 @@ def second_room(school, alice, bob):
 @pytest.fixture(scope="session")
 def carols_room(school, carol):
     return school.room("Parents", carol)
+
+
+@pytest.fixture
+def own_room(school, alice, bob):
+    """A room of alice and bob in which nothing was said yet."""
+    return school.room("Fresh", alice, bob)
+
+
+@pytest.fixture
+def teacher(target, alice):
+    """Alice at the HTTP API."""
+    return Api(target, alice)
+
+
+@pytest.fixture
+def pupil(target, bob):
+    """Bob at the HTTP API, at another process."""
+    return Api(target, bob, process=1)

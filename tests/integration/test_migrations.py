@@ -21,21 +21,27 @@ with connection.cursor() as cursor:
     insert("chatroom", id=1, uuid="0" * 31 + "1", name="R", details="", is_group=True, room_type="group",
            is_deleted=False, created_at=now, last_update=now, last_seq=7)
     insert("membership", id=1, room_id=1, user_id=1, joined_at=now)
+    for room in (2, 3):
+        insert("chatroom", id=room, uuid="0" * 31 + str(room), name="", details="", is_group=True, room_type="private",
+               is_deleted=False, created_at=now, last_update=now, last_seq=0)
+        for user in (1, 2):
+            insert("membership", id=10 * room + user, room_id=room, user_id=user, joined_at=now)
 """
 AFTER = """
 import json
 from django.db import connection
-from chat.models import Membership
+from chat.models import ChatRoom, Membership
 with connection.cursor() as cursor:
     # As the earlier release writes, which knows no read marks.
     columns = "(id, room_id, user_id, joined_at)"
     cursor.execute(f"INSERT INTO chat_membership {columns} VALUES (2, 1, 2, '2026-01-01 00:00:00')")
-print(json.dumps(list(Membership.objects.order_by("pk").values_list("read_seq", "delivered_seq"))))
+marks = Membership.objects.filter(room=1).order_by("pk").values_list("read_seq", "delivered_seq")
+print(json.dumps([list(marks), list(ChatRoom.objects.order_by("pk").values_list("pair", "is_group"))]))
 """
 
 
 @pytest.mark.parametrize("database", [nullcontext, PostgreSQL], ids=["sqlite", "postgresql"])
-def test_what_was_said_before_there_were_read_marks_counts_as_read(tmp_path, database):
+def test_what_was_kept_before_goes_on(tmp_path, database):
     with database() as service:
         target = Target(
             urls=[],
@@ -45,5 +51,9 @@ def test_what_was_said_before_there_were_read_marks_counts_as_read(tmp_path, dat
         target.manage("migrate", "chat", "0001", "--verbosity=0")
         target.manage("shell", "--command", BEFORE)
         target.manage("migrate", "--verbosity=0")
-        assert json.loads(target.manage("shell", "--command", AFTER)) == [[7, 7], [0, 0]]
+        assert json.loads(target.manage("shell", "--command", AFTER)) == [
+            [[7, 7], [0, 0]],
+            # Of the two private rooms of one pair, the older stays theirs.
+            [[None, True], ["1:2", False], [None, True]],
+        ]
         target.close()

@@ -4,7 +4,13 @@ import logging
 import math
 from typing import Any
 
-from django.core.exceptions import DisallowedHost, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import (
+    DisallowedHost,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    TooManyFieldsSent,
+    TooManyFilesSent,
+)
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -61,6 +67,9 @@ def _answer(error: Exception, context: dict[str, Any]) -> Response | None:
             return exception_handler(exceptions.ValidationError(as_serializer_error(error)), context)
         case RequestDataTooBig():
             return exception_handler(TooLarge(), context)
+        case TooManyFieldsSent() | TooManyFilesSent():
+            too_many = exceptions.ParseError("The form has too many fields; send a list as JSON.")
+            return exception_handler(too_many, context)
         case SuspiciousOperation() | MultiPartParserError():
             return exception_handler(exceptions.ParseError("The body is not as its Content-Type says."), context)
         case OperationalError() | InterfaceError():

@@ -176,7 +176,7 @@ def _room(
     return Room(
         id=room.pk,
         uuid=str(room.uuid),
-        name=room.name or (recipient.full_name if recipient else ""),
+        name=recipient.full_name if recipient else room.name,
         details=room.details,
         is_group=room.is_group,
         room_type=room.room_type,

@@ -161,6 +161,9 @@ class People(serializers.ListField):
             except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError, ValueError):
                 decoded = [data]
             data = decoded if isinstance(decoded, list) else [decoded]
+        if isinstance(data, list):
+            # As a room shows them: whoever sends back what she has read sends objects.
+            data = [item["id"] if isinstance(item, dict) and "id" in item else item for item in data]
         return super().to_internal_value(data)
 
     def run_child_validation(self, data: list[Any]) -> list[int]:
@@ -269,8 +272,13 @@ class ReadUpTo(serializers.Serializer):
 class Page(serializers.Serializer):
     """Which part of a list."""
 
-    limit = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=PAGE)
+    limit = serializers.IntegerField(
+        min_value=1, max_value=MAX_ID, default=PAGE, help_text=f"How many; more than {MAX_PAGE} are {MAX_PAGE}."
+    )
     offset = serializers.IntegerField(min_value=0, max_value=MAX_ID, required=False)
+
+    def validate_limit(self, limit: int) -> int:
+        return min(limit, MAX_PAGE)
 
 
 class RoomQuery(Page):
@@ -304,18 +312,21 @@ class MessageQuery(Page):
         return data
 
 
+ATTACHMENT = re.compile(r"attachment(_[0-9]{1,9})?")
+
+
 def uploads(files: QueryDict) -> list[tuple[str, Any]]:
     """The uploaded files of a message, each with its kind, in the order of their names."""
-    attachments = [
-        (_number(name), file)
-        for name in files
-        if name == FileKind.ATTACHMENT or (name.startswith("attachment_") and name[11:].isdecimal())
-        for file in files.getlist(name)
-    ]
+    names = [name for name in files if ATTACHMENT.fullmatch(name)]
+    if unknown := sorted(set(files) - {*names, FileKind.VOICE_NOTE}):
+        # Without a word, a file would be lost that somebody thinks she has sent.
+        hint = "No file is taken under this name; call it attachment, attachment_0, attachment_1, … or voice_note."
+        raise serializers.ValidationError({name: [hint] for name in unknown})
+    attachments = [(_number(name), file) for name in names for file in files.getlist(name)]
     notes = [(FileKind.VOICE_NOTE.value, file) for file in files.getlist(FileKind.VOICE_NOTE)]
     return [(FileKind.ATTACHMENT.value, file) for _, file in sorted(attachments, key=lambda each: each[0])] + notes
 
 
 def _number(name: str) -> int:
-    digits = name[11:]
-    return int(digits[:9]) if digits.isdecimal() else -1
+    digits = name.removeprefix("attachment").removeprefix("_")
+    return int(digits) if digits else -1

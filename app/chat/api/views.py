@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from asgiref.sync import async_to_sync
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from msgspec import Struct
@@ -65,7 +65,10 @@ class ChatView(APIView):
     def body(self, serializer: type[Serializer]) -> Serializer:
         """The checked body. Raises `ValidationError`."""
         data = self.request.data
-        checked = serializer(data=data if data is not None else {})
+        if isinstance(data, dict) and not isinstance(data, QueryDict):
+            # A program's null says as much as what is left out.
+            data = {name: value for name, value in data.items() if value is not None}
+        checked = serializer(data=data if data is not None else {}, partial=self.request.method == "PATCH")
         checked.is_valid(raise_exception=True)
         return checked
 
@@ -103,10 +106,10 @@ class Rooms(ChatView):
     def get(self, request: Request) -> Response:
         """My rooms, the one with the newest activity first."""
         query = self.query(serializers.RoomQuery)
-        found = rooms.rooms_of(request.user).select_related("school")
-        for name in ("name", "details"):
-            if wanted := query.get(name):
-                found = found.filter(**{f"{name}__icontains": wanted})
+        found = rooms.rooms_called(request.user, name) if (name := query.get("name")) else rooms.rooms_of(request.user)
+        found = found.select_related("school")
+        if details := query.get("details"):
+            found = found.filter(details__icontains=details)
         limit, offset, count = query["limit"], query.get("offset", 0), found.count()
         page = found[offset : offset + limit] if offset < count else []
         return respond(
@@ -140,7 +143,13 @@ class Rooms(ChatView):
             fields.setdefault("name", "")
             room, is_new = rooms.create_group(user, wanted.people, room_type=room_type, **fields), True
         if content := data.get("initial_message"):
-            async_to_sync(conversation.say)(Draft(room.pk, person(user), content))
+            try:
+                async_to_sync(conversation.say)(Draft(room.pk, person(user), content))
+            except ChatError:
+                # Whoever is told that it failed will try again, and wants one room then.
+                if is_new:
+                    rooms.withdraw_room(room)
+                raise
         return respond(representation.room_detail(self.room(str(room.pk)), user), 201 if is_new else 200)
 
 
@@ -342,8 +351,10 @@ class Messages(ChatView):
         )
         try:
             stored = async_to_sync(conversation.say)(draft)
-        except ChatError:
-            _discard(kept)
+        except Exception as error:
+            # A message that took too long may be stored yet, and then it needs them.
+            if not (isinstance(error, ChatError) and error.code is ErrorCode.UNAVAILABLE):
+                _discard(kept)
             raise
         if not stored.is_new:
             _discard(kept)
@@ -383,7 +394,7 @@ def _keep(request: Request, message_type: str) -> tuple[StoredFile, ...]:
         for kind, upload in uploads:
             kept.append(files.store(upload, kind))
         files.check_message_type(message_type, kept)
-    except ChatError:
+    except Exception:
         _discard(kept)
         raise
     return tuple(kept)
@@ -417,10 +428,10 @@ class Message(ChatView):
         responses=answers(representation.ChatMessageData, named=True, writes=True),
     )
     def patch(self, request: Request, pk: int) -> Response:
-        """Give my message another content."""
+        """Change my message; what is left out stays as it is."""
         message = rooms.message_of(request.user, pk)
         data = self.body(serializers.MessageChange).validated_data
-        return self._show(messages.edit(request.user, message, data["content"], data.get("extra_data")))
+        return self._show(messages.edit(request.user, message, data.get("content"), data.get("extra_data")))
 
     @extend_schema(operation_id="delete_message", responses=answers(None, named=True, writes=True))
     def delete(self, request: Request, pk: int) -> Response:

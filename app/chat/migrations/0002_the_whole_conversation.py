@@ -14,6 +14,20 @@ def count_old_messages_as_read(apps, schema_editor):
     apps.get_model("chat", "Membership").objects.update(read_seq=last_seq, delivered_seq=last_seq)
 
 
+def name_the_pairs(apps, schema_editor):
+    """The private rooms that there are keep their two people from having another: of each pair, the oldest room."""
+    membership = apps.get_model("chat", "Membership")
+    named = set()
+    rooms = apps.get_model("chat", "ChatRoom").objects.filter(room_type="private", is_deleted=False)
+    for room in rooms.order_by("pk"):
+        people = sorted(membership.objects.filter(room=room).values_list("user_id", flat=True))
+        pair = ":".join(map(str, people))
+        if len(people) == 2 and pair not in named:
+            named.add(pair)
+            room.pair, room.is_group = pair, False
+            room.save(update_fields=["pair", "is_group"])
+
+
 class Migration(migrations.Migration):
     dependencies = [
         ("chat", "0001_initial"),
@@ -153,6 +167,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="user",
+            name="profile_issued_at",
+            field=models.DateTimeField(editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name="user",
             name="tokens_valid_after",
             field=models.DateTimeField(blank=True, null=True, verbose_name="tokens are valid after"),
         ),
@@ -246,4 +265,5 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=("process", "user"), name="one_presence_per_process"),
         ),
         migrations.RunPython(count_old_messages_as_read, migrations.RunPython.noop),
+        migrations.RunPython(name_the_pairs, migrations.RunPython.noop),
     ]

@@ -28,16 +28,6 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'
 
 
 @pytest.fixture
-def teacher(target, alice):
-    return Api(target, alice)
-
-
-@pytest.fixture
-def pupil(target, bob):
-    return Api(target, bob, process=1)
-
-
-@pytest.fixture
 def stranger(target, carol):
     return Api(target, carol)
 
@@ -166,3 +156,9 @@ def test_a_part_of_a_file(teacher, room):
 @pytest.mark.parametrize("name", ["../../etc/passwd", "%2e%2e%2f", "x"])
 def test_the_name_in_an_address_leads_nowhere_else(teacher, name):
     teacher.refused("GET", f"/chats/files/00000000-0000-4000-8000-000000000000/{name}", 404)
+
+
+def test_a_file_under_another_name_is_not_lost_without_a_word(teacher, room):
+    data, files = {"chat_room_id": room, "content": "x"}, [("file", File("a.txt", b"text"))]
+    errors = teacher.refused("POST", "/chats/messages/create/", 400, data, files=files)
+    assert "attachment" in errors["file"][0]

@@ -6,12 +6,6 @@ import pytest
 from api import Api
 from client import connected
 
-
-@pytest.fixture
-def own_room(school, alice, bob):
-    return school.room("Fresh", alice, bob)
-
-
 FILL = """
 from django.utils import timezone
 from chat import journal

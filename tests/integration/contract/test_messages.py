@@ -10,22 +10,6 @@ from client import assert_timestamp, connected
 PATHS = [("/chats/messages/", "chat"), ("/chats/messages/create/", "chat_room_id")]
 
 
-@pytest.fixture
-def teacher(target, alice):
-    return Api(target, alice)
-
-
-@pytest.fixture
-def pupil(target, bob):
-    return Api(target, bob, process=1)
-
-
-@pytest.fixture
-def own_room(school, alice, bob):
-    """A room of alice and bob in which nothing was said yet."""
-    return school.room("Fresh", alice, bob)
-
-
 def contents(page):
     return [message["content"] for message in page["results"]]
 
@@ -213,7 +197,7 @@ def test_messages_of_all_my_rooms(target, school):
     assert contents(api.ok("GET", "/chats/messages/?offset=99")) == []
 
 
-@pytest.mark.parametrize("query", ["before=x", "after=-1", "offset=1&after=1", "limit=1000", "room_id=x", "chat=%00"])
+@pytest.mark.parametrize("query", ["before=x", "after=-1", "offset=1&after=1", "limit=0", "room_id=x", "chat=%00"])
 def test_a_query_that_is_not_as_it_should_be(teacher, query):
     errors = teacher.refused("GET", f"/chats/messages/?{query}", 400)
     assert list(errors) == [query.partition("=")[0]]
@@ -349,3 +333,14 @@ def test_a_body_that_cannot_be_read(target, alice):
         answer = target.request("POST", "/chats/rooms/", body, {**headers, "Content-Type": kind})
         assert answer[0] == status, answer
         assert answer[2].startswith("{"), answer
+
+
+async def test_other_extra_data_alone(target, pupil, alice, own_room):
+    message = say(pupil, own_room, "words")[0]
+    async with connected(target, alice.token) as a:
+        await a.join(own_room)
+        pupil.ok("PATCH", f"/chats/messages/{message['id']}/", {"extra_data": {"pinned": True}})
+        told = (await a.expect("room_update"))["data"]
+    assert (told["kind"], told["message"]["content"]) == ("message_edited", "words")
+    assert told["message"]["extra_data"] == {"pinned": True}
+    assert list(pupil.refused("PUT", f"/chats/messages/{message['id']}/", 400, {})) == ["content"]

@@ -1,6 +1,8 @@
 """`/chats/rooms/`: every call of the contract, by whom it may be made, in each encoding."""
 
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from api import ENCODINGS, Api
@@ -24,16 +26,6 @@ ROOM_FIELDS = {
     "unread_count",
     "school",
 }
-
-
-@pytest.fixture
-def teacher(target, alice):
-    return Api(target, alice)
-
-
-@pytest.fixture
-def pupil(target, bob):
-    return Api(target, bob, process=1)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -208,9 +200,7 @@ async def test_my_rooms_newest_activity_first(target, school):
     assert page["previous"]
 
 
-@pytest.mark.parametrize(
-    "query", ["limit=0", "limit=201", "limit=x", "offset=-1", "name=%00", "offset=99999999999999999999"]
-)
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "offset=-1", "name=%00", "offset=99999999999999999999"])
 def test_a_query_that_is_not_as_it_should_be(teacher, query):
     errors = teacher.refused("GET", f"/chats/rooms/?{query}", 400)
     assert list(errors) == [query.partition("=")[0]]
@@ -320,3 +310,57 @@ async def test_in_an_announcement_room_nobody_else_writes_over_the_wire(target, 
             await b.error("forbidden")
         await a.say(room["id"], "Snow day")
         assert (await b.expect("message"))["data"]["content"] == "Snow day"
+
+
+def test_two_who_open_their_private_room_at_once_get_the_same(target, school):
+    first, second = school.person("Tara Teach", "teacher"), school.person("Tim Teach", "teacher")
+    start = threading.Barrier(4)
+
+    def open_room(number):
+        me, other = (first, second) if number % 2 else (second, first)
+        start.wait()
+        data = {"is_group": False, "participants": [other.id]}
+        return Api(target, me, process=number // 2).call("POST", "/chats/rooms/create/", data)
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(open_room, range(4)))
+    assert sorted(answer.status for answer in found) == [200, 200, 200, 201]
+    assert len({answer.json["id"] for answer in found}) == 1
+
+
+def test_a_private_room_is_called_after_the_other(target, school, alice):
+    other = school.person("Pia Privat")
+    teacher, pupil = Api(target, alice), Api(target, other, process=1)
+    data = {"name": "Pia Privat", "is_group": False, "participants": [other.id]}
+    room = teacher.ok("POST", "/chats/rooms/create/", data, status=201)
+    assert pupil.ok("GET", f"/chats/rooms/{room['id']}/")["name"] == "Alice Martin"
+    assert teacher.ok("PUT", f"/chats/rooms/{room['id']}/", {"name": "Something"})["name"] == "Pia Privat"
+    for api, name in ((teacher, "pia priv"), (pupil, "ice mart")):
+        found = api.ok("GET", f"/chats/rooms/?name={name.replace(' ', '%20')}")["results"]
+        assert [each["id"] for each in found] == [room["id"]]
+    assert pupil.ok("GET", "/chats/rooms/?name=Pia")["count"] == 0
+
+
+def test_what_was_read_can_be_sent_back(teacher, alice, bob, school):
+    room_id = school.room("Round trip", alice, bob)
+    room = teacher.ok("GET", f"/chats/rooms/{room_id}/")
+    again = teacher.ok("PUT", f"/chats/rooms/{room_id}/", room)
+    assert {name: again[name] for name in ("name", "details", "participants")} == {
+        name: room[name] for name in ("name", "details", "participants")
+    }
+
+
+def test_null_says_as_much_as_nothing(teacher):
+    data = {"name": "Nulls", "details": None, "is_group": None, "initial_message": None, "extra_data": None}
+    assert teacher.ok("POST", "/chats/rooms/", data, status=201)["details"] == ""
+
+
+def test_more_than_a_page_holds_is_a_page(teacher):
+    assert len(teacher.ok("GET", "/chats/rooms/?limit=1000")["results"]) <= 200
+
+
+def test_a_room_whose_first_message_is_refused_is_not_made(teacher):
+    before = teacher.ok("GET", "/chats/rooms/")["count"]
+    data = {"name": "Half", "initial_message": "a\u2028" + "x" * 1999 + "y"}
+    assert teacher.call("POST", "/chats/rooms/create/", data).status == 400
+    assert teacher.ok("GET", "/chats/rooms/")["count"] == before

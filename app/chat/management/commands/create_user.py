@@ -10,10 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from chat import auth
+from chat.claims import GREATEST_ID
 from chat.models import Role, User
-
-MAX_ID = 2**53
-"""The greatest id: JavaScript knows no greater integer exactly."""
 
 
 class Command(BaseCommand):
@@ -35,8 +33,8 @@ class Command(BaseCommand):
         parser.add_argument("--superuser", action="store_true", help="she may do everything in the admin")
 
     def handle(self, *, username: str, role: str, name: str, email: str, user_id: int | None, **options: bool) -> None:
-        if user_id is not None and not 1 <= user_id <= MAX_ID:
-            raise CommandError(f"--id must be a number from 1 to {MAX_ID}.")
+        if user_id is not None and not 1 <= user_id <= GREATEST_ID:
+            raise CommandError(f"--id must be a number from 1 to {GREATEST_ID}.")
         first_name, _, last_name = name.partition(" ")
         user = User(
             pk=user_id,

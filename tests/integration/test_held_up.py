@@ -1,0 +1,106 @@
+"""A database that is slow for a while: what is stored is told, and nobody who has gone goes on."""
+
+import asyncio
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from api import Api, File
+from client import connected
+from school import School
+from target import salon
+
+from waiting import wait_until
+
+AT_LAST = 20
+"""Seconds after which a time-out has passed, on a busy machine too."""
+
+
+@pytest.fixture
+def two(tmp_path, services):
+    """Two processes of the test's own, with the database and Redis of the others."""
+    environment = {name: services.environment[name] for name in ("REDIS_URL", "DATABASE_URL")}
+    with salon(tmp_path, environment, processes=2) as target:
+        yield target
+
+
+@pytest.fixture
+def pair(two):
+    school = School(two)
+    writer, reader = school.person("Wim Write"), school.person("Rita Read")
+    return writer, reader, school.room("R", writer, reader)
+
+
+@contextmanager
+def held_up(target, room):
+    """Nothing can be written in the room during the block."""
+    with psycopg.connect(target.environment["DATABASE_URL"]) as connection:
+        connection.execute("SELECT 1 FROM chat_chatroom WHERE id = %s FOR UPDATE", [room])
+        yield
+        connection.rollback()
+
+
+def is_waiting(target):
+    """Whether somebody waits for a lock."""
+    with psycopg.connect(target.environment["DATABASE_URL"]) as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        return connection.execute(query).fetchone()[0] > 0
+
+
+async def test_what_is_stored_too_late_is_told_all_the_same(two, pair):
+    writer, reader, room = pair
+    async with connected(two, writer.token) as w, connected(two, reader.token, process=1) as r:
+        await w.join(room)
+        await r.join(room)
+        data = {"room_id": room, "content": "slow", "client_id": "one"}
+        with held_up(two, room):
+            await w.send("message", data)
+            event = await w.expect("error", within=AT_LAST)
+            assert (event["data"]["code"], event["data"]["client_id"]) == ("unavailable", "one")
+        heard = (await r.expect("message"))["data"]
+        assert heard["content"] == "slow"
+        assert (await w.expect("message"))["data"] == heard
+        await w.send("message", data)
+        assert (await w.expect("message"))["data"] == heard
+        await r.settle()
+
+
+async def test_a_file_of_a_message_that_is_stored_too_late_is_kept(two, pair):
+    writer, reader, room = pair
+    api = Api(two, writer)
+    async with connected(two, reader.token, process=1) as r:
+        await r.join(room)
+        data, files = {"chat_room_id": room, "content": "x"}, [("attachment", File("a.txt", b"text"))]
+        with held_up(two, room):
+            answer = await asyncio.to_thread(api.call, "POST", "/chats/messages/create/", data, files=files)
+            assert answer.status == 503
+        url = (await r.expect("message"))["data"]["attachment_url"]
+    assert api.call("GET", url[url.index("/chats") :]).body == b"text"
+
+
+async def test_what_is_being_stored_when_the_process_ends_is_told(two, pair):
+    writer, reader, room = pair
+    async with connected(two, reader.token, process=1) as r:
+        await r.join(room)
+        async with connected(two, writer.token) as w:
+            await w.join(room)
+            with held_up(two, room):
+                await w.say(room, "last words")
+                await asyncio.to_thread(wait_until, lambda: is_waiting(two), "the message to be on its way")
+                two.processes[0].terminate()
+            assert (await r.expect("message"))["data"]["content"] == "last words"
+
+
+async def test_what_waits_behind_a_revocation_is_not_said(two, pair):
+    writer, reader, room = pair
+    async with connected(two, writer.token) as w, connected(two, reader.token, process=1) as r:
+        await r.join(room)
+        with held_up(two, room):
+            for content in ("before", "after"):
+                await w.say(room, content)
+            await asyncio.to_thread(wait_until, lambda: is_waiting(two), "the first message to be on its way")
+            two.manage("revoke", writer.username)
+            await w.error("revoked")
+        assert (await r.expect("message"))["data"]["content"] == "before"
+        await r.say(room, "and then?")
+        assert (await r.expect("message"))["data"]["content"] == "and then?"
