@@ -253,6 +253,10 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "timeout": DATABASE_TIMEOUT,
         "init_command": "PRAGMA journal_mode=WAL;",
     }
+else:
+    # Over a network, a host that is gone says nothing: neither to a new connection nor to one that waits for an answer.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", int(DATABASE_TIMEOUT))
+    DATABASES["default"]["OPTIONS"].setdefault("tcp_user_timeout", int(DATABASE_TIMEOUT * 1000))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if "REDIS_URL" in os.environ:

@@ -26,7 +26,9 @@ async def test_presence_ends_right(tmp_path, services):
         ):
             for client in (first, second, third, only):
                 await client.settle()
-            await w.status(gone, "online")
+            online = set()
+            while online != {three_tabs.id, gone.id}:
+                online.add((await w.expect("user_status"))["data"]["user_id"])
             os.kill(target.processes[0].pid, signal.SIGKILL)
             event = await w.expect("user_status", within=PATIENCE)
             # Nothing came before: she with the third tab has been online all the time.
