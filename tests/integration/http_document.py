@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from jsonschema import Draft202012Validator
 
-PARAMETERS = {"integer": "[0-9]+", "uuid": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"}
+# Python reads no number of more digits than that.
+PARAMETERS = {"integer": "[0-9]{1,4300}", "uuid": "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"}
 """What stands for a parameter in a path, by its format or type."""
 
 
