@@ -39,8 +39,8 @@ unit: .venv/tests ## Tests without a server
 	$(BIN)/pytest tests/unit
 
 .PHONY: fuzz
-fuzz: .venv/tests ## Feed the decoder and the HTTP API about 100,000 inputs (15 minutes)
-	SALON_FUZZ_INPUTS=9100 $(BIN)/pytest tests/unit/test_fuzz.py tests/unit/test_fuzz_api.py
+fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter of an hour)
+	SALON_FUZZ_INPUTS=10000 $(BIN)/pytest tests/unit/test_fuzz.py tests/unit/test_fuzz_api.py
 
 .PHONY: integration
 integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis

@@ -49,8 +49,7 @@ CLOSE_CODES = {
 ENDS_THE_CONNECTION = (ErrorCode.INVALID_TOKEN, ErrorCode.TOKEN_EXPIRED, ErrorCode.REVOKED)
 """Errors of the first token after which the connection is of no use."""
 
-
-WARNING = settings.TOKEN_WARNING + settings.TOKEN_LEEWAY
+EXPIRY_WARNING = settings.TOKEN_WARNING + settings.TOKEN_LEEWAY
 """Seconds before a token counts no more at which its connection is told: by its own `exp`, `TOKEN_WARNING` seconds."""
 
 
@@ -148,12 +147,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
             return
         left = (identity.expires_at - datetime.now(UTC)).total_seconds()
         # A timer of years overflows; by then another token is due anyway.
-        warn_after = min(max(0.0, left - WARNING), 30 * 86400)
+        warn_after = min(max(0.0, left - EXPIRY_WARNING), 30 * 86400)
         self._start_timer(warn_after, lambda: self._warn(identity.expires_at))
 
     def _warn(self, expires_at: datetime) -> None:
         left = (expires_at - datetime.now(UTC)).total_seconds()
-        if left > WARNING + 1:
+        if left > EXPIRY_WARNING + 1:
             self._wait_for_expiry(self.connection.identity)
             return
         sentence = "Your token is about to expire; send `auth` with a fresh one to stay connected."

@@ -1,8 +1,8 @@
 """How often somebody may do something: token buckets, for each connection and for each person.
 
 A bucket holds `burst` tokens and gains `per_second` tokens a second; what is done takes one. Each process keeps a
-person's buckets, and when it sees her use one up it tells the others: so somebody who talks to several processes gets,
-after a moment, no more than somebody who talks to one, and a message costs no round trip.
+person's buckets, and tells the others of who is busy: so somebody who talks to several processes gets, after a moment,
+no more than somebody who talks to one, and a message costs no round trip.
 """
 
 import threading

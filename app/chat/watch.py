@@ -23,7 +23,7 @@ CHECK = {"check": True}
 """The notice that asks every process to look at once."""
 
 LIMITS_INTERVAL = 1.0
-"""Seconds between two reports of who is near a limit."""
+"""Seconds between two reports of who is busy."""
 
 
 class Watch:
@@ -111,7 +111,7 @@ async def note_deliveries() -> None:
 
 
 async def report_limits() -> None:
-    """Tell the other processes who has come near a limit here."""
+    """Tell the other processes who is busy here."""
     if report := limits.people.report():
         await hub.notify(report)
 
