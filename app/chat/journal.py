@@ -5,7 +5,6 @@ many messages under load, and none waits when there is no load. Each room counts
 transaction.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from chat import database, files, messages, protocol, rooms
+from chat.batches import Batches
 from chat.files import StoredFile
 from chat.models import Attachment, ChatMessage, ChatRoom, Membership, MessageType
 from chat.protocol import ChatError, ErrorCode, MessageData, SenderInfo
@@ -58,8 +58,7 @@ class Journal:
     """Stores drafts; one a process. `append` returns once the message is committed."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Draft, asyncio.Future[Stored]]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._batches: Batches[Draft, Stored] = Batches(self._write, MAX_BATCH)
 
     async def append(self, draft: Draft) -> Stored:
         """The stored message.
@@ -67,32 +66,12 @@ class Journal:
         Raises `ChatError`: `invalid_room` when she is not an active member of a living room, `forbidden` when she may
         not write there, `unavailable` when the database is away.
         """
-        stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-        self._waiting.append((draft, stored))
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_all())
-        return await stored
-
-    async def _write_all(self) -> None:
-        try:
-            # What was withdrawn was answered with an error, and must not be stored after that.
-            while waiting := [each for each in self._waiting if not each[1].done()]:
-                batch, self._waiting = waiting[:MAX_BATCH], waiting[MAX_BATCH:]
-                outcomes = await self._write([draft for draft, _ in batch])
-                for (_, stored), outcome in zip(batch, outcomes, strict=True):
-                    if stored.done():  # the one who waited has gone
-                        continue
-                    if isinstance(outcome, Exception):
-                        stored.set_exception(outcome)
-                    else:
-                        stored.set_result(outcome)
-        finally:
-            self._waiting = []
-            self._writer = None
+        return await self._batches.ask(draft)
 
     def withdraw(self, draft: Draft) -> None:
         """Do not store a draft of which the writing has not begun; its `append` is cancelled."""
-        for waiting, stored in self._waiting:
+        # It was answered with an error, and must not be stored after that.
+        for waiting, stored in self._batches.waiting():
             if waiting.uuid == draft.uuid:
                 stored.cancel()
 
