@@ -25,15 +25,24 @@ class Batches(Generic[Item, Outcome]):
 
     async def ask(self, item: Item) -> Outcome:
         """The outcome for this item. Who is cancelled while the item waits withdraws it."""
+        return await self.put(item)
+
+    def put(self, item: Item) -> asyncio.Future[Outcome]:
+        """The future outcome for this item. Cancelling it while the item waits withdraws it."""
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, outcome))
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        return await outcome
+        return outcome
 
     def waiting(self) -> Iterator[tuple[Item, asyncio.Future[Outcome]]]:
-        """What was not begun yet; a future that is cancelled withdraws its item."""
+        """What was not begun yet."""
         return iter(self._waiting)
+
+    async def finish(self) -> None:
+        """Wait until nothing waits."""
+        if self._worker:
+            await asyncio.wait([self._worker])
 
     async def _work(self) -> None:
         try:

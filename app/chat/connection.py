@@ -4,12 +4,33 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from django.conf import settings
 
 from chat.auth import Identity
-from chat.protocol import SenderInfo, Status
+from chat.protocol import CloseCode, SenderInfo, Status
+from salon import frames
 
 logger = logging.getLogger(__name__)
+
+
+class Socket(Protocol):
+    """What `salon.server` offers in place of ASGI's `send`: the extension `salon.direct` of a connection's scope.
+
+    Nothing here waits: what the kernel does not take at once is queued, up to a bound that closes the connection.
+    """
+
+    def send_frames(self, data: bytes) -> None:
+        """Send ready-made frames (`salon.frames`), after all that was given before; nothing after `close`."""
+
+    def close(self, code: int) -> None:
+        """Close with this code once all that was given before is sent."""
+
+    @staticmethod
+    def broadcast(sockets: Iterable["Socket"], data: bytes) -> None:
+        """`send_frames` on each of the sockets."""
 
 
 class Attendance:
@@ -26,57 +47,96 @@ class Attendance:
         self.arrived = arrived
         """The newest message that had come to this process before; it has not been delivered to this socket."""
         self.held: list[tuple[int | None, str]] | None = [] if is_held else None
-        self.told: set[int] = set()
+        self.told: set[int] | None = set() if is_held else None
         """The people whose presence was told to this socket while events were held."""
 
 
 class Connection:
-    """Who a WebSocket belongs to, the rooms it has joined, and what is still to be sent to it, in order."""
+    """Who a WebSocket belongs to, the rooms it has joined, and the way to it.
 
-    def __init__(self, send: Callable[[dict], Awaitable[None]]) -> None:
+    `socket` is the server's direct way, where it has one; without it everything goes through ASGI's `send`, in order.
+    """
+
+    __slots__ = (
+        "_outbox",
+        "_queued",
+        "_send",
+        "_writer",
+        "identity",
+        "is_closing",
+        "rooms",
+        "socket",
+        "status",
+        "typing",
+    )
+
+    def __init__(self, send: Callable[[dict], Awaitable[None]], socket: Socket | None = None) -> None:
         self.identity: Identity | None = None
         self.status: Status = "online"
         self.rooms: dict[int, Attendance] = {}
         self.typing: dict[int, float] = {}
         """The rooms in which she types at this socket, with the loop's time of when that was last told."""
         self.is_closing = False
+        self.socket = socket
         self._send = send
-        self._outbox: deque[dict] = deque()
+        self._outbox: deque[dict] | None = None if socket else deque()
+        self._queued = 0
         self._writer: asyncio.Task[None] | None = None
 
     @property
     def person(self) -> SenderInfo | None:
         return self.identity.person if self.identity else None
 
-    def send(self, text: str) -> None:
-        """Send a text frame, after all that was given before; nothing after `close`."""
-        self._put({"type": "websocket.send", "text": text})
+    def send(self, *texts: str) -> None:
+        """Send text frames, after all that was given before; nothing after `close`."""
+        if self.is_closing:
+            return
+        if self.socket:
+            self.socket.send_frames(b"".join([frames.text(text.encode()) for text in texts]))
+        else:
+            self._put(*({"type": "websocket.send", "text": text} for text in texts))
 
     def close(self, code: int) -> None:
         """Close with this code once all that was given before is sent."""
-        self._put({"type": "websocket.close", "code": int(code)})
+        if self.is_closing:
+            return
+        if self.socket:
+            self.socket.close(int(code))
+        else:
+            self._put({"type": "websocket.close", "code": int(code)})
         self.is_closing = True
 
     async def abandon(self) -> None:
         """The socket is gone: forget what is still to be sent."""
         self.is_closing = True
-        self._outbox.clear()
+        if self._outbox:
+            self._outbox.clear()
         if self._writer:
             self._writer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._writer
 
-    def _put(self, message: dict) -> None:
-        if self.is_closing:
-            return
-        self._outbox.append(message)
+    def _put(self, *messages: dict) -> None:
+        self._outbox.extend(messages)
+        self._queued += sum(len(message.get("text", "")) for message in messages)
+        if self._queued > settings.MAX_QUEUED_BYTES and not self.is_closing:
+            self._give_up()
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
+
+    def _give_up(self) -> None:
+        """It reads too slowly: what waits for it is dropped, and it is closed."""
+        logger.info("A connection is closed because it does not read what is sent to it")
+        self._outbox.clear()
+        self._outbox.append({"type": "websocket.close", "code": int(CloseCode.SLOW_READER)})
+        self.is_closing = True
 
     async def _write(self) -> None:
         try:
             while self._outbox:
-                await self._send(self._outbox.popleft())
+                message = self._outbox.popleft()
+                await self._send(message)
+                self._queued -= len(message.get("text", ""))
         except Exception as error:  # noqa: BLE001 (servers differ in what they raise when the peer is gone)
             self.is_closing = True
             self._outbox.clear()

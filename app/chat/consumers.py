@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
 
-from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
@@ -56,20 +55,22 @@ EXPIRY_WARNING = settings.TOKEN_WARNING + settings.TOKEN_LEEWAY
 class ChatConsumer(AsyncWebsocketConsumer):
     """The chat over one WebSocket at `/ws/chat/`.
 
-    Events for this socket come from the hub, never through Channels' own dispatch: that would cost a hop through the
-    one thread that all consumers share, for each event and socket.
+    Events for this socket come from the hub, and what it sends is taken from the server as it comes, never through
+    Channels' own dispatch: that would cost a task and a hop through the one thread that all consumers share, for each
+    event. So the consumer has no channel of its own.
     """
 
-    # No layer of this name is configured: the consumer has no channel of its own.
-    channel_layer_alias = "none"
-
     async def __call__(self, scope: dict, receive: object, send: object) -> None:
-        self.connection = Connection(send)
+        direct = scope.get("extensions", {}).get("salon.direct")
+        self.scope = scope
+        self.base_send = send
+        self.connection = Connection(send, direct["socket"] if direct else None)
         self._deadline: asyncio.TimerHandle | None = None
         self._events = Bucket(settings.LIMITS["events"])
         self._patience = Bucket(settings.LIMIT_PATIENCE)
         try:
-            await super().__call__(scope, receive, send)
+            while (event := await receive())["type"] != "websocket.disconnect":
+                await self.dispatch(event)
         finally:
             # Channels calls `disconnect` neither when the server stops nor after an exception.
             self._stop_timer()
@@ -86,13 +87,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.connection.abandon()
 
     async def dispatch(self, message: dict) -> None:
-        match message["type"]:
-            case "websocket.connect":
-                await self._connected()
-            case "websocket.receive":
-                await self._received(message)
-            case "websocket.disconnect":
-                raise StopConsumer
+        if message["type"] == "websocket.receive":
+            await self._received(message)
+        else:
+            await self._connected()
 
     async def _connected(self) -> None:
         await self.accept()

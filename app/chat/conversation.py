@@ -20,7 +20,6 @@ from chat.protocol import (
     History,
     HistoryData,
     JoinData,
-    Message,
     MessageData,
     RoomUpdate,
     RoomUpdateData,
@@ -30,10 +29,7 @@ from chat.protocol import (
     UserStatus,
 )
 
-journal = Journal()
-
-_sayings: set[asyncio.Task[Stored]] = set()
-"""Messages on their way into the database and to the others."""
+journal = Journal(tell=hub.tell)
 
 
 async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
@@ -65,13 +61,11 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
     if connection.rooms.get(room_id) is not attendance:
         raise rooms.invalid_room()  # she was removed meanwhile
     if missed:
-        for frame in _history(room_id, wanted, missed):
-            connection.send(protocol.encode(frame))
-    hub.release(connection, room_id, attendance, missed.last_seq if missed else 0)
-    for state in states:
-        # What was told meanwhile is newer than what was looked up.
-        if state.data.user_id not in attendance.told:
-            connection.send(protocol.encode(state))
+        connection.send(*(protocol.encode(frame) for frame in _history(room_id, wanted, missed)))
+    told = hub.release(connection, room_id, attendance, missed.last_seq if missed else 0)
+    # What was told meanwhile is newer than what was looked up.
+    if states := [protocol.encode(state) for state in states if state.data.user_id not in told]:
+        connection.send(*states)
 
 
 def _before(user_id: int, room_id: int, wanted: JoinData) -> tuple[Missed | None, list[UserStatus]]:
@@ -125,36 +119,19 @@ async def say(draft: Draft) -> Stored:
     Raises `ChatError`: `rate_limited`, `invalid_room`, `forbidden`, `content_…`, `unavailable`.
     """
     limits.people.take(draft.sender.id, "messages")
-    saying = asyncio.create_task(_store_and_tell(draft.cleaned()))
-    _sayings.add(saying)
-    saying.add_done_callback(_said)
+    draft = draft.cleaned()
     try:
         async with asyncio.timeout(settings.DATABASE_TIMEOUT + settings.CHANNEL_LAYER_TIMEOUT):
-            # Whoever waits may go, or wait too long: what is stored is told to the others all the same.
-            return await asyncio.shield(saying)
+            return await journal.append(draft)
     except TimeoutError:
         journal.withdraw(draft)
         raise database.unavailable("timed out") from None
 
 
-def _said(saying: asyncio.Task[Stored]) -> None:
-    _sayings.discard(saying)
-    if not saying.cancelled():
-        # Whoever waited has it; when nobody does any more, nothing is lost.
-        saying.exception()
-
-
 async def finish() -> None:
     """Wait until what is being stored is stored and told."""
-    while _sayings:
-        await asyncio.wait(_sayings)
-
-
-async def _store_and_tell(draft: Draft) -> Stored:
-    stored = await journal.append(draft)
-    if stored.is_new:
-        await hub.publish_to_room(draft.room_id, Message(stored.message, draft.room_id))
-    return stored
+    await journal.finish()
+    await hub.finish()
 
 
 async def mark_read(person: SenderInfo, room_id: int, seq: int | None = None) -> None:

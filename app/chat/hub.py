@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from uuid import uuid4
 
 from channels.layers import BaseChannelLayer, get_channel_layer
@@ -16,8 +16,18 @@ from django.conf import settings
 
 from chat import protocol
 from chat.auth import Identity
-from chat.connection import Attendance, Connection
-from chat.protocol import ChatError, ErrorCode, Message, RoomUpdate, RoomUpdateData, ServerEvent, UserStatus
+from chat.connection import Attendance, Connection, Socket
+from chat.protocol import (
+    ChatError,
+    ErrorCode,
+    Message,
+    MessageData,
+    RoomUpdate,
+    RoomUpdateData,
+    ServerEvent,
+    UserStatus,
+)
+from salon import frames
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +58,64 @@ async def _channel_layer() -> AsyncIterator[BaseChannelLayer]:
         ) from error
 
 
+class Audience:
+    """The sockets that have joined a room in this process.
+
+    Most of the time all of them are to get what comes, at once: the list of them is made when it is needed and kept
+    until somebody comes or goes. `after` is the greatest `Attendance.after` there was.
+    """
+
+    __slots__ = ("_direct", "_held", "_others", "_room_id", "after", "connections")
+
+    def __init__(self, room_id: int) -> None:
+        self.connections: set[Connection] = set()
+        self.after = 0
+        self._room_id = room_id
+        self._direct: list[Socket] | None = None
+        self._others: list[Connection] = []
+        self._held: list[Attendance] = []
+
+    def add(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        self._direct = None
+
+    def discard(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._direct = None
+
+    def settle(self, after: int) -> None:
+        """For one of them, nothing is held any more, and messages up to `after` are known."""
+        self.after = max(self.after, after)
+        self._direct = None
+
+    def send(self, text: str, frame: bytes, seq: int | None) -> None:
+        """Send an event to all of them; those for whom events are held get it later."""
+        if self._direct is None:
+            self._sort()
+        if self._direct:
+            self._direct[0].broadcast(self._direct, frame)
+        for connection in self._others:
+            connection.send(text)
+        for attendance in self._held:
+            attendance.held.append((seq, text))
+
+    def _sort(self) -> None:
+        self._direct, self._others, self._held = [], [], []
+        for connection in self.connections:
+            if (attendance := connection.rooms[self._room_id]).held is not None:
+                self._held.append(attendance)
+            elif connection.socket:
+                self._direct.append(connection.socket)
+            else:
+                self._others.append(connection)
+
+
 class Hub:
     """All sockets of this process; one a process."""
 
     def __init__(self) -> None:
         self._people: defaultdict[int, set[Connection]] = defaultdict(set)
-        self._rooms: defaultdict[int, set[Connection]] = defaultdict(set)
+        self._rooms: dict[int, Audience] = {}
         self._channel = ""
         self._groups: set[str] = set()
         self._abandoned_rooms: set[int] = set()
@@ -65,6 +127,7 @@ class Hub:
         self._arrived: dict[int, int] = {}
         self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
         self._on_notice: list[Callable[[dict], None]] = []
+        self._publishing: set[asyncio.Task[None]] = set()
         self.removals = 0
         """Counts the removals from rooms that have reached this process: who looks whether a person is a member, and
         finds the count changed afterwards, looks again."""
@@ -107,21 +170,32 @@ class Hub:
         attendance = Attendance(self._arrived.get(room_id, 0), is_held=is_held)
         if not connection.is_closing:
             connection.rooms[room_id] = attendance
+            if room_id not in self._rooms:
+                self._rooms[room_id] = Audience(room_id)
             self._rooms[room_id].add(connection)
         return attendance
 
-    def release(self, connection: Connection, room_id: int, attendance: Attendance, after: int) -> None:
-        """Let what was held go to the socket, without the messages up to `after`, which it has."""
-        held, attendance.held, attendance.after = attendance.held or [], None, after
+    def release(self, connection: Connection, room_id: int, attendance: Attendance, after: int) -> set[int]:
+        """Let what was held go to the socket, without the messages up to `after`, which it has.
+
+        Returns the people whose presence it was told of meanwhile.
+        """
+        held, told = attendance.held or [], attendance.told or set()
+        attendance.held, attendance.told, attendance.after = None, None, after
         if connection.rooms.get(room_id) is attendance:
-            for seq, text in held:
-                if seq is None or seq > after:
-                    connection.send(text)
+            self._rooms[room_id].settle(after)
+            if late := [text for seq, text in held if seq is None or seq > after]:
+                connection.send(*late)
+        return told
 
     def leave(self, connection: Connection, room_id: int) -> None:
         """From now on, events of this room do not reach this socket."""
-        connection.rooms.pop(room_id, None)
-        _discard(self._rooms, room_id, connection)
+        if connection.rooms.pop(room_id, None) is None:
+            return
+        audience = self._rooms[room_id]
+        audience.discard(connection)
+        if not audience.connections:
+            del self._rooms[room_id]
         if room_id not in self._rooms and self.hears(room_id):
             self._abandoned_rooms.add(room_id)
             if self._tidier is None:
@@ -131,7 +205,7 @@ class Hub:
         """What came to sockets here since the last call: room id, person ids, the newest sequence number."""
         arrived, self._arrived = self._arrived, {}
         return [
-            (room_id, {each.person.id for each in here if each.rooms[room_id].arrived < seq}, seq)
+            (room_id, {each.person.id for each in here.connections if each.rooms[room_id].arrived < seq}, seq)
             for room_id, seq in arrived.items()
             if (here := self._rooms.get(room_id))
         ]
@@ -143,11 +217,13 @@ class Hub:
 
     def joined(self) -> set[tuple[int, int]]:
         """Who is where in this process: room id and person id."""
-        return {(room_id, connection.person.id) for room_id, here in self._rooms.items() for connection in here}
+        return {
+            (room_id, connection.person.id) for room_id, here in self._rooms.items() for connection in here.connections
+        }
 
     def expel(self, room_id: int, user_id: int) -> None:
         """Tell a person's sockets here that she is no longer in the room, and take them out of it."""
-        for connection in [each for each in self._rooms.get(room_id, ()) if each.person.id == user_id]:
+        for connection in [each for each in self._here(room_id) if each.person.id == user_id]:
             gone = RoomUpdateData(room_id=room_id, kind="participants_removed", participants=[connection.person])
             connection.send(protocol.encode(RoomUpdate(gone)))
             self.leave(connection, room_id)
@@ -174,13 +250,34 @@ class Hub:
             envelope["except"] = except_person
         if lapses_into is not None:
             envelope["lapse"] = protocol.encode(lapses_into)
-        if isinstance(event, Message):
-            envelope |= {"seq": event.data.seq, "sender": event.data.sender}
         if then_remove:
             envelope["remove"] = list(then_remove)
         if then_empty:
             envelope["empty"] = True
-        await self._publish(room_group(room_id), envelope)
+        await self._publish([(room_group(room_id), envelope)])
+
+    def tell(self, messages: Sequence[MessageData]) -> None:
+        """Send stored messages on their way to every socket that has joined their rooms, in their order."""
+        envelopes = [
+            (
+                room_group(message.chat),
+                {
+                    "room": message.chat,
+                    "text": protocol.encode(Message(message, message.chat)),
+                    "seq": message.seq,
+                    "sender": message.sender,
+                },
+            )
+            for message in messages
+        ]
+        task = asyncio.create_task(self._publish(envelopes))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def finish(self) -> None:
+        """Wait until what was told is published."""
+        while self._publishing:
+            await asyncio.wait(self._publishing)
 
     async def publish_to_people(self, user_ids: Collection[int], event: ServerEvent) -> None:
         """Send an event to every socket of these persons, in every process."""
@@ -188,7 +285,7 @@ class Hub:
             envelope = {"people": list(user_ids), "text": protocol.encode(event)}
             if isinstance(event, UserStatus):
                 envelope["present"] = event.data.user_id
-            await self._publish(PEOPLE, envelope)
+            await self._publish([(PEOPLE, envelope)])
 
     def on_notice(self, receiver: Callable[[dict], None]) -> None:
         """Have `receiver` called with every notice that another process, or this one, sends to all."""
@@ -196,7 +293,7 @@ class Hub:
 
     async def notify(self, notice: dict) -> None:
         """Send a notice, of which no socket hears, to every process."""
-        await self._publish(PEOPLE, {"notice": notice})
+        await self._publish([(PEOPLE, {"notice": notice})])
 
     async def check(self) -> None:
         """Raise `ChatError` unless what this process publishes comes back to it within `CHANNEL_LAYER_TIMEOUT`."""
@@ -220,18 +317,25 @@ class Hub:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _publish(self, group: str, envelope: dict) -> None:
-        envelope = {"type": "hub", "id": uuid4().hex, **envelope}
+    async def _publish(self, envelopes: list[tuple[str, dict]]) -> None:
+        """Send envelopes, each to its group."""
+        for _, envelope in envelopes:
+            envelope |= {"type": "hub", "id": uuid4().hex}
         try:
             async with _channel_layer() as layer:
-                await layer.group_send(group, envelope)
+                if send_all := getattr(layer, "group_send_all", None):
+                    await send_all(envelopes)
+                else:
+                    for group, envelope in envelopes:
+                        await layer.group_send(group, envelope)
         except ChatError:
-            # Those who are connected here need not wait for the channel layer. It may have taken the event all the
-            # same and only its answer be late: then the event comes back, and is known.
-            self._delivered[envelope["id"]] = None
-            if len(self._delivered) > REMEMBERED_DELIVERIES:
-                del self._delivered[next(iter(self._delivered))]
-            self._deliver(envelope)
+            # Those who are connected here need not wait for the channel layer. It may have taken the events all the
+            # same and only its answer be late: then they come back, and are known.
+            for _, envelope in envelopes:
+                self._delivered[envelope["id"]] = None
+                if len(self._delivered) > REMEMBERED_DELIVERIES:
+                    del self._delivered[next(iter(self._delivered))]
+                self._deliver(envelope)
 
     async def _subscribe(self, group: str) -> None:
         if group in self._groups:
@@ -284,9 +388,7 @@ class Hub:
                 for connection in self._people.get(user_id, ()):
                     connection.send(envelope["text"])
                     if (present := envelope.get("present")) is not None:
-                        for attendance in connection.rooms.values():
-                            if attendance.held is not None:
-                                attendance.told.add(present)
+                        _remember_told(connection, present)
 
     def _deliver_to_room(self, room_id: int, envelope: dict) -> None:
         seq, excepted = envelope.get("seq"), envelope.get("except")
@@ -302,21 +404,32 @@ class Hub:
         self._send(room_id, envelope["text"], seq=seq, excepted=excepted, can_wait=not (removed or everyone))
         if removed or everyone:
             self.removals += 1
-            for connection in list(self._rooms.get(room_id, ())):
+            for connection in list(self._here(room_id)):
                 if everyone or connection.person.id in removed:
                     self.leave(connection, room_id)
 
     def _send(
         self, room_id: int, text: str, *, seq: int | None = None, excepted: int | None = None, can_wait: bool = True
     ) -> None:
-        for connection in self._rooms.get(room_id, ()):
+        if (audience := self._rooms.get(room_id)) is None:
+            return
+        frame = frames.text(text.encode())
+        if can_wait and excepted is None and (seq is None or seq > audience.after):
+            audience.send(text, frame, seq)
+            return
+        for connection in audience.connections:
             attendance = connection.rooms[room_id]
             if connection.person.id == excepted or (seq is not None and seq <= attendance.after):
                 continue
             if can_wait and attendance.held is not None:
                 attendance.held.append((seq, text))
+            elif connection.socket:
+                connection.socket.send_frames(frame)
             else:
                 connection.send(text)
+
+    def _here(self, room_id: int) -> Collection[Connection]:
+        return self._rooms[room_id].connections if room_id in self._rooms else ()
 
     def _expect_lapse(self, room_id: int, user_id: int, text: str | None) -> None:
         """What was to lapse is overtaken by another event; `text` is what that one lapses into, if it does."""
@@ -331,6 +444,12 @@ class Hub:
             timer, text = lapse
             timer.cancel()
             self._send(room_id, text, excepted=user_id)
+
+
+def _remember_told(connection: Connection, user_id: int) -> None:
+    for attendance in connection.rooms.values():
+        if attendance.held is not None:
+            attendance.told.add(user_id)
 
 
 def _discard(index: defaultdict[int, set[Connection]], key: int, connection: Connection) -> None:

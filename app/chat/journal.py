@@ -5,16 +5,17 @@ many messages under load, and none waits when there is no load. Each room counts
 transaction.
 """
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from django.db import transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from chat import database, files, messages, protocol, rooms
+from chat import database, files, messages, postgresql, protocol, rooms
 from chat.batches import Batches
 from chat.files import StoredFile
 from chat.models import Attachment, ChatMessage, ChatRoom, Membership, MessageType
@@ -39,6 +40,10 @@ class Draft:
     files: tuple[StoredFile, ...] = ()
     uuid: UUID = field(default_factory=uuid4)
 
+    @property
+    def sender_id(self) -> int:
+        return self.sender.id
+
     def cleaned(self) -> "Draft":
         """The draft with its text as it is stored. Raises `ChatError` (`content_…`)."""
         if self.client_id is not None and not protocol.is_storable(self.client_id):
@@ -55,18 +60,20 @@ class Stored:
 
 
 class Journal:
-    """Stores drafts; one a process. `append` returns once the message is committed."""
+    """Stores drafts, and has the new messages told (`tell`), in order; one a process."""
 
-    def __init__(self) -> None:
-        self._batches: Batches[Draft, Stored] = Batches(self._write, MAX_BATCH)
+    def __init__(self, tell: Callable[[list[MessageData]], None]) -> None:
+        self._tell = tell
+        self._batches: Batches[Draft, Stored] = Batches(self._write_and_tell, MAX_BATCH)
 
     async def append(self, draft: Draft) -> Stored:
-        """The stored message.
+        """The message once it is committed; it is told to the others even when whoever waited has gone.
 
         Raises `ChatError`: `invalid_room` when she is not an active member of a living room, `forbidden` when she may
         not write there, `unavailable` when the database is away.
         """
-        return await self._batches.ask(draft)
+        # Whoever waits may go: the draft stays.
+        return await asyncio.shield(self._batches.put(draft))
 
     def withdraw(self, draft: Draft) -> None:
         """Do not store a draft of which the writing has not begun; its `append` is cancelled."""
@@ -74,6 +81,16 @@ class Journal:
         for waiting, stored in self._batches.waiting():
             if waiting.uuid == draft.uuid:
                 stored.cancel()
+
+    async def finish(self) -> None:
+        """Wait until what was given to it is stored."""
+        await self._batches.finish()
+
+    async def _write_and_tell(self, drafts: list[Draft]) -> Sequence[Stored | Exception]:
+        outcomes = await self._write(drafts)
+        if new := [stored.message for stored in outcomes if isinstance(stored, Stored) and stored.is_new]:
+            self._tell(new)
+        return outcomes
 
     async def _write(self, drafts: list[Draft]) -> Sequence[Stored | Exception]:
         try:
@@ -88,9 +105,60 @@ class Journal:
             return [outcome for draft in drafts for outcome in await self._write([draft])]
 
 
-@transaction.atomic
 def write(drafts: list[Draft]) -> list[Stored | ChatError]:
     """Store drafts in one transaction, in their order; in the place of one that may not be stored stands the error."""
+    if connection.vendor == "postgresql" and not any(draft.files for draft in drafts):
+        try:
+            return _write_at_once(drafts)
+        except IntegrityError:
+            # Somebody has stored a message of the same name meanwhile; it is seen now.
+            return _write_at_once(drafts)
+    return _write_stepwise(drafts)
+
+
+def _write_at_once(drafts: list[Draft]) -> list[Stored | ChatError]:
+    """The same on PostgreSQL, for messages without files. That her role lets her write is for the caller to know."""
+    # Of two drafts of one name in a batch, the second is answered with the first.
+    firsts: dict[object, Draft] = {}
+    for draft in drafts:
+        firsts.setdefault(_name(draft) if draft.client_id else draft.uuid, draft)
+    rows = postgresql.store(list(firsts.values()), timezone.now())
+    known = _known([draft for draft in firsts.values() if draft.uuid not in rows])
+    outcomes: list[Stored | ChatError] = []
+    for draft in drafts:
+        first = firsts[_name(draft) if draft.client_id else draft.uuid]
+        if row := rows.get(first.uuid):
+            outcomes.append(Stored(_data(first, row), is_new=first is draft))
+        else:
+            outcomes.append(known.get(_name(draft)) or rooms.invalid_room())
+    return outcomes
+
+
+def _data(draft: Draft, row: postgresql.Row) -> MessageData:
+    created_at = protocol.timestamp(row.created_at)
+    return MessageData(
+        id=row.id,
+        uuid=str(draft.uuid),
+        seq=row.seq,
+        content=draft.content,
+        sender=draft.sender.id,
+        chat=draft.room_id,
+        created_at=created_at,
+        last_update=created_at,
+        is_deleted=False,
+        extra_data=draft.extra_data,
+        message_type=draft.message_type,
+        attachment_url=None,
+        voice_note_url=None,
+        attachments=[],
+        client_id=draft.client_id,
+        sender_info=draft.sender,
+    )
+
+
+@transaction.atomic
+def _write_stepwise(drafts: list[Draft]) -> list[Stored | ChatError]:
+    """The same by the ORM, on any database and with files."""
     wanted = sorted({draft.room_id for draft in drafts})
     # Locked in the order of their ids, so that two processes with the same rooms cannot wait for each other.
     locked = ChatRoom.objects.select_for_update().filter(pk__in=wanted, is_deleted=False).order_by("pk")

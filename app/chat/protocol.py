@@ -102,6 +102,7 @@ class CloseCode(IntEnum):
         return code
 
     UNAUTHENTICATED = 4401, "The connection has no valid identity; the `error` event before says why."
+    SLOW_READER = 4408, "The client did not read what was sent to it, and too much waits; come back with `since`."
     RATE_LIMITED = 4429, "Too much in too short a time; come back after the `retry_after` of the `error` event before."
     INTERNAL = 4500, "The server made a mistake, and has logged it; come back in a moment."
     UNAVAILABLE = 4503, "A service that the server needs is away for the moment; come back in a moment."
@@ -310,7 +311,13 @@ def clean_content(content: str, *, may_be_empty: bool = False) -> str:
 
 def is_storable(text: str) -> bool:
     """Whether a database takes the text: PostgreSQL refuses NUL, and half a surrogate pair is not UTF-8."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    if "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # Server to client
@@ -319,7 +326,7 @@ def is_storable(text: str) -> bool:
 def timestamp(moment: datetime | None = None) -> str:
     """ISO 8601 in UTC, always with microseconds, so that sorting the strings sorts the moments."""
     moment = datetime.now(UTC) if moment is None else moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 class SenderInfo(Struct, frozen=True):

@@ -198,6 +198,8 @@ LIMITS = {
 LIMIT_PATIENCE = _rate("SALON_LIMIT_PATIENCE", "1/100")
 ROOMS_PER_CONNECTION = _number("SALON_ROOMS_PER_CONNECTION", 200)
 CONNECTIONS_PER_PERSON = _number("SALON_CONNECTIONS_PER_PERSON", 20)
+# Bytes that may wait for a connection that does not read what is sent to it.
+MAX_QUEUED_BYTES = _number("SALON_MAX_QUEUED_BYTES", 1024 * 1024)
 
 INSTALLED_APPS = [
     "daphne",
@@ -262,7 +264,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if "REDIS_URL" in os.environ:
     CHANNEL_LAYERS = {
         "default": {
-            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "BACKEND": "chat.layers.RedisChannelLayer",
             "CONFIG": {
                 "hosts": [
                     {

@@ -30,7 +30,7 @@ def written(monkeypatch):
 
 
 async def test_what_arrives_during_a_commit_is_the_next_batch(written):
-    log = Journal()
+    log = Journal(tell=[].extend)
     first = asyncio.create_task(log.append(Draft(1, SENDER, "one")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -40,7 +40,7 @@ async def test_what_arrives_during_a_commit_is_the_next_batch(written):
 
 
 async def test_one_bad_draft_takes_no_other_with_it(written):
-    log = Journal()
+    log = Journal(tell=[].extend)
     outcomes = await asyncio.gather(
         *(log.append(Draft(1, SENDER, content)) for content in ("good", "bad", "better")), return_exceptions=True
     )

@@ -1,0 +1,84 @@
+"""The channel layer over Redis: channels-redis' pub/sub layer, for a process that is one channel in many groups.
+
+What is published while a publish is under way goes out together after it, in one write and one round trip, in order;
+channels-redis holds a lock over a round trip for each.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from channels_redis.pubsub import RedisPubSubChannelLayer, RedisPubSubLoopLayer, RedisSingleShardConnection
+
+from chat.batches import Batches
+
+logger = logging.getLogger(__name__)
+
+MAX_PIPELINE = 500
+"""Calls of `publish_all` that go out together; a call is one message, or those of one commit."""
+
+LISTENING = 1.0
+"""Seconds between two looks at the health of a connection on which nothing comes."""
+
+
+class PipeliningConnection(RedisSingleShardConnection):
+    """The connection to one Redis; its publishes share their round trips."""
+
+    def __init__(self, host: dict, channel_layer: RedisPubSubLoopLayer) -> None:
+        super().__init__(host, channel_layer)
+        self._publishes: Batches[Sequence[tuple[str, bytes]], None] = Batches(self._pipeline, MAX_PIPELINE)
+
+    async def publish(self, channel: str, message: bytes) -> None:
+        await self.publish_all([(channel, message)])
+
+    async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Publish messages, each to its channel, in order. Raises redis-py's errors when one of them was refused."""
+        await self._publishes.ask(messages)
+
+    async def _pipeline(self, calls: list[Sequence[tuple[str, bytes]]]) -> list[Exception | None]:
+        self._ensure_redis()
+        pipeline = self._redis.pipeline(transaction=False)
+        for messages in calls:
+            for channel, message in messages:
+                pipeline.publish(channel, message)
+        answers = iter(await pipeline.execute(raise_on_error=False))
+        outcomes = []
+        for messages in calls:
+            refusals = [answer for answer in (next(answers) for _ in messages) if isinstance(answer, Exception)]
+            outcomes.append(refusals[0] if refusals else None)
+        return outcomes
+
+    async def _do_receiving(self) -> None:
+        # The way in which channels-redis waits wakes the process ten times a second.
+        while True:
+            try:
+                if self._pubsub and self._pubsub.subscribed:
+                    message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=LISTENING)
+                    self._receive_message(message)
+                else:
+                    await asyncio.sleep(0.1)
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except Exception:
+                logger.exception("Redis cannot be listened to; trying again in a second")
+                await asyncio.sleep(1)
+
+
+class RedisChannelLayer(RedisPubSubChannelLayer):
+    """channels-redis' pub/sub layer on `PipeliningConnection`s, which can also send to many groups at once."""
+
+    def _get_layer(self) -> RedisPubSubLoopLayer:
+        is_new = asyncio.get_running_loop() not in self._layers
+        layer = super()._get_layer()
+        if is_new:
+            layer._shards = [PipeliningConnection(shard.host, layer) for shard in layer._shards]
+        return layer
+
+    async def group_send_all(self, messages: Iterable[tuple[str, dict]]) -> None:
+        """Send messages, each to its group, in order and in one round trip to each Redis."""
+        layer = self._get_layer()
+        by_shard: dict[PipeliningConnection, list[tuple[str, bytes]]] = {}
+        for group, message in messages:
+            channel = layer._get_group_channel_name(group)
+            by_shard.setdefault(layer._get_shard(channel), []).append((channel, self.serialize(message)))
+        await asyncio.gather(*(shard.publish_all(found) for shard, found in by_shard.items()))
