@@ -1,0 +1,3 @@
+"""No page: only the WebSocket."""
+
+urlpatterns: list = []

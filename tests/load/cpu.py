@@ -1,0 +1,75 @@
+"""What processes use: CPU to the nanosecond, and memory."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU that all threads of a process have used, also those that have ended; 0 when it is not there.
+
+    The clock of another process (clock_getcpuclockid(3)) counts nanoseconds, where `/proc/PID/stat` counts hundredths.
+    """
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return 0.0
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    try:
+        return [int(child) for child in (PROC / f"{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def resident(pids: Iterable[int]) -> float:
+    """Bytes that these processes hold in memory; what several share counts once among them (PSS)."""
+    total = 0
+    for pid in pids:
+        lines = (PROC / f"{pid}/smaps_rollup").read_text().splitlines()
+        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+    return total
+
+
+def _of_ended_children(pid: int) -> float:
+    fields = (PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()
+    # cutime and cstime: the 16th and 17th field of all; two stand before the parenthesis. In hundredths.
+    return (int(fields[13]) + int(fields[14])) / 100
+
+
+def postgresql_seconds(postmaster: int, database: str) -> float:
+    """CPU of a PostgreSQL as far as it works for `database`.
+
+    The backends of other databases are left out: whoever is not measured may still have something to write.
+    """
+    total = cpu_seconds(postmaster) + _of_ended_children(postmaster)
+    for child in children(postmaster):
+        try:
+            # `postgres: USER DATABASE [local] idle`, or the name of a background process.
+            title = (PROC / f"{child}/cmdline").read_text().split()
+        except OSError:
+            continue
+        if len(title) > 3 and title[3].startswith("[local]") and title[2] != database:
+            continue
+        total += cpu_seconds(child)
+    return total
+
+
+Kinds = dict[str, Callable[[], float]]
+"""For each kind of process, what returns the CPU seconds of all of them until now."""
+
+
+class Meter:
+    """What each kind of process uses from the making of the meter on."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
+        self._before = {kind: read() for kind, read in kinds.items()}
+
+    def used(self) -> dict[str, float]:
+        """CPU seconds of each kind since then."""
+        return {kind: read() - self._before[kind] for kind, read in self._kinds.items()}

@@ -1,0 +1,245 @@
+"""A process of the load generator: it opens connections, writes by the clock, and counts what it receives."""
+
+import ctypes
+import gc
+import resource
+import select
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from load.client import GONE, OPEN, Client
+from load.frames import TEXT, walk
+from load.ledger import STAMP_SIZE, Tally, content, read_stamp, stamp
+from load.wires import Seat
+
+OPEN_TIMEOUT = 60.0
+"""Seconds that a connection may take to be open and in its room."""
+
+now = time.monotonic_ns
+
+
+@dataclass(frozen=True)
+class Load:
+    """Messages at a fixed rate a second, for so many seconds from `start` on (monotonic ns).
+
+    `writers`: the numbers of the seats that write in turn. `drain`: seconds to wait at most for what is under way.
+    """
+
+    rate: float
+    seconds: float
+    start: int
+    writers: tuple[int, ...]
+    drain: float = 3.0
+
+
+class Generator:
+    """The connections of one process, in groups that are opened and closed together."""
+
+    def __init__(self, authority: Path | None = None) -> None:
+        self._epoll = select.epoll()
+        self._clients: dict[int, Client] = {}
+        self._groups: dict[str, list[Client]] = {}
+        self._seats: dict[int, Client] = {}
+        self._rooms: dict[tuple[str, int], list[Client]] = {}
+        self._sent: dict[int, int] = {}
+        self._stamps: dict[bytes, tuple[int, int, int]] = {}
+        self._tally = Tally()
+        self._context = ssl.create_default_context(cafile=authority) if authority else None
+
+    def open(self, group: str, seats: list[Seat], concurrency: int = 32) -> float:
+        """Open connections for these seats, so many at once; seconds that it took."""
+        began = time.monotonic()
+        self._groups.setdefault(group, [])
+        self._open(seats, concurrency, lambda client: self._keep(group, client))
+        return time.monotonic() - began
+
+    def _keep(self, group: str, client: Client) -> None:
+        self._groups[group].append(client)
+        self._seats[client.seat.number] = client
+        self._rooms.setdefault((group, client.seat.room_id), []).append(client)
+
+    def visit(self, seats: list[Seat], concurrency: int) -> tuple[float, float]:
+        """Open a connection for each seat and close it once it is in its room; seconds, and the share of a core."""
+        began, used = time.monotonic(), time.process_time()
+        self._open(seats, concurrency, self._leave)
+        seconds = time.monotonic() - began
+        return seconds, (time.process_time() - used) / seconds
+
+    def _leave(self, client: Client) -> None:
+        del self._clients[client.fd]
+        client.close()
+
+    def _open(self, seats: Iterable[Seat], concurrency: int, then: Callable[[Client], None]) -> None:
+        waiting, under_way = iter(seats), dict[int, tuple[Client, float]]()
+        while True:
+            while len(under_way) < concurrency and (seat := next(waiting, None)):
+                client = Client(seat, self._epoll, self._context if seat.tls else None)
+                self._clients[client.fd] = client
+                under_way[client.fd] = client, time.monotonic()
+            if not under_way:
+                return
+            self._turn(0.05)
+            for fd, (client, since) in list(under_way.items()):
+                if client.state == OPEN:
+                    del under_way[fd]
+                    then(client)
+                elif client.state == GONE or time.monotonic() - since > OPEN_TIMEOUT:
+                    raise ConnectionError(f"A connection of {client.seat} did not open: {client.reason or 'timed out'}")
+
+    def close(self, group: str) -> None:
+        """Close the connections of a group."""
+        for client in self._groups.pop(group, []):
+            self._clients.pop(client.fd, None)
+            self._seats.pop(client.seat.number, None)
+            client.close()
+        self._rooms = {key: room for key, room in self._rooms.items() if key[0] != group}
+
+    def load(self, group: str, load: Load) -> Tally:
+        """Write as `load` says, and count who has received what."""
+        writers = [self._seats[number] for number in load.writers]
+        tally = self._tally = Tally()
+        gc.collect()
+        gc.disable()
+        interval, total = 1e9 / load.rate, int(load.rate * load.seconds)
+        while (ahead := load.start - now()) > 0:
+            self._turn(ahead / 1e9)
+        used, began = time.process_time(), now()
+        for index in range(total):
+            due = load.start + int(index * interval)
+            while (ahead := due - now()) > 0:
+                self._turn(ahead / 1e9)
+            self._write(writers[index % len(writers)], due)
+            tally.late.append(max(0, now() - due))
+            if index % 8 == 7:
+                # However late it is, it also reads.
+                self._turn(0)
+            tally.expected += len(self._rooms[group, writers[index % len(writers)].seat.room_id])
+        tally.seconds = (now() - began) / 1e9
+        last = now() + int(load.drain * 1e9)
+        while tally.delivered < tally.expected and now() < last:
+            self._turn(0.05)
+        tally.generator_seconds = time.process_time() - used
+        tally.busy = tally.generator_seconds / ((now() - began) / 1e9)
+        gc.enable()
+        self._settle(group, tally)
+        return tally
+
+    def _write(self, client: Client, due: int) -> None:
+        number = client.seat.number
+        count = self._sent[number] = self._sent.get(number, 0) + 1
+        mark = stamp(number, count, due)
+        self._stamps[mark] = number, count, due
+        self._tally.sent += 1
+        if client.state != GONE:
+            client.send(client.wire.message(client.seat.room_id, content(mark)))
+
+    def _settle(self, group: str, tally: Tally) -> None:
+        """Sum up, and begin anew: what was lost or doubled counts once."""
+        senders: dict[int, list[int]] = {}
+        for client in self._groups[group]:
+            received, room_id = client.received, client.seat.room_id
+            if room_id not in senders:
+                numbers = [each.seat.number for each in self._rooms[group, room_id]]
+                senders[room_id] = [number for number in numbers if number in self._sent]
+            tally.lost += received.lost(self._sent, senders[room_id])
+            tally.doubled += received.doubled
+            tally.disordered += received.disordered
+            tally.dropped += client.state == GONE
+            received.missing.clear()
+            received.doubled = received.disordered = 0
+            for number in senders[room_id]:
+                received.last[number] = self._sent[number]
+        self._stamps.clear()
+
+    def rest(self, group: str, seconds: float, ping_every: float) -> tuple[float, int]:
+        """Let a group be idle but for a ping of each client now and then; the share of a core, and the pings."""
+        clients, began, used = self._groups[group], time.monotonic(), time.process_time()
+        interval, sent = ping_every / len(clients), 0
+        while (passed := time.monotonic() - began) < seconds:
+            due = min(int(passed / interval), int(seconds / interval))
+            for client in clients[sent % len(clients) : sent % len(clients) + due - sent]:
+                if client.state != GONE:
+                    client.send(client.wire.ping())
+            sent = due
+            self._turn(min(0.05, seconds - passed))
+        return (time.process_time() - used) / seconds, sent
+
+    def dropped(self, group: str) -> int:
+        """How many connections of a group a server has closed."""
+        return sum(client.state == GONE for client in self._groups[group])
+
+    def _turn(self, seconds: float) -> None:
+        """Handle what has come; wait so long for it."""
+        ready = self._epoll.poll(0, 1024)
+        if not ready:
+            if seconds <= 0:
+                return
+            # epoll's own time-out counts milliseconds, which is more than some messages take.
+            select.select([self._epoll], [], [], seconds)
+            ready = self._epoll.poll(0, 1024)
+        for fd, events in ready:
+            if client := self._clients.get(fd):
+                if events & select.EPOLLOUT:
+                    client.flush()
+                if events & ~select.EPOLLOUT and client.state != GONE and (data := client.read()):
+                    if client.state == OPEN:
+                        self._take(client, data)
+                    else:
+                        client.advance(data)
+
+    def _take(self, client: Client, data: bytes) -> None:
+        """Count the messages in what a connection has received."""
+        arrived = now()
+        spans, end = walk(data)
+        client.rest = data[end:]
+        tally, stamps = self._tally, self._stamps
+        for span in spans:
+            opcode, start, stop = span
+            if opcode != TEXT:
+                client.answer_control(data, span)
+                continue
+            at = data.find(b"~", start, stop)
+            if at < 0:
+                if reply := client.wire.reply(data[start:stop]):
+                    client.send(reply)
+                continue
+            mark = data[at : at + STAMP_SIZE]
+            if not (known := stamps.get(mark)):
+                known = stamps[mark] = read_stamp(mark)
+            sender, number, due = known
+            tally.delivered += 1
+            tally.latencies.append(arrived - due)
+            client.received.take(sender, number)
+
+
+def prepare() -> None:
+    """Let this process have as many sockets as it may, and wake up when it asked to."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    ctypes.CDLL(None).prctl(29, 1)  # PR_SET_TIMERSLACK: the default of 50 µs would count as the server's
+
+
+def serve(pipe: Connection, authority: Path | None) -> None:
+    """Carry out what comes through the pipe, `(method, arguments)`; connections are looked after in between."""
+    prepare()
+    generator = Generator(authority)
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    poll.register(generator._epoll, select.POLLIN)
+    while True:
+        poll.poll()
+        if pipe.poll():
+            try:
+                method, arguments = pipe.recv()
+            except EOFError:
+                return
+            try:
+                pipe.send((getattr(generator, method)(*arguments), None))
+            except Exception as error:  # noqa: BLE001 (it is raised again on the other side of the pipe)
+                pipe.send((None, f"{type(error).__name__}: {error}"))
+        else:
+            generator._turn(0)

@@ -1,0 +1,90 @@
+"""Who was to receive which message, and what became of it."""
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+STAMP_SIZE = 35
+"""Bytes of `~sender:number:nanoseconds~`: each field has a fixed width, so its end needs no search."""
+
+CONTENT_SIZE = 80
+"""Characters of a message: about what a person types."""
+
+
+def stamp(sender: int, number: int, moment: int) -> bytes:
+    """What a message carries: the seat of its sender, its number there from 1 on, and when it was due, monotonic ns."""
+    return b"~%06d:%08d:%017d~" % (sender, number, moment)
+
+
+def content(mark: bytes) -> bytes:
+    """The text of a message with this stamp."""
+    return mark + b"." * (CONTENT_SIZE - len(mark))
+
+
+def read_stamp(mark: bytes) -> tuple[int, int, int]:
+    """The sender, the number and the moment in a stamp. Raises `ValueError` for anything else."""
+    if len(mark) != STAMP_SIZE or mark[0] != 126 or mark[-1] != 126:
+        raise ValueError(f"{mark!r} is no stamp.")
+    sender, number, moment = mark[1:-1].split(b":")
+    return int(sender), int(number), int(moment)
+
+
+class Received:
+    """What one connection has received: from each sender the numbers 1, 2, 3, … once each and in this order."""
+
+    __slots__ = ("disordered", "doubled", "last", "missing")
+
+    def __init__(self) -> None:
+        self.last: dict[int, int] = {}
+        self.missing: dict[int, set[int]] = {}
+        self.doubled = 0
+        self.disordered = 0
+
+    def take(self, sender: int, number: int) -> None:
+        """One message has come."""
+        last = self.last.get(sender, 0)
+        if number == last + 1:
+            self.last[sender] = number
+        elif number > last:
+            self.missing.setdefault(sender, set()).update(range(last + 1, number))
+            self.last[sender] = number
+        elif number in self.missing.get(sender, ()):
+            self.missing[sender].discard(number)
+            self.disordered += 1
+        else:
+            self.doubled += 1
+
+    def lost(self, sent: dict[int, int], senders: Iterable[int]) -> int:
+        """How many have not come of those that each of the senders has sent by now."""
+        gaps = sum(len(numbers) for numbers in self.missing.values())
+        return gaps + sum(sent.get(sender, 0) - self.last.get(sender, 0) for sender in senders)
+
+
+@dataclass
+class Tally:
+    """What a run of load came to. Times are nanoseconds; `late`: how much later than due each message was sent.
+
+    `busy` is the share of a core that the busiest generator used; `dropped`: connections that a server closed.
+    """
+
+    sent: int = 0
+    expected: int = 0
+    delivered: int = 0
+    lost: int = 0
+    doubled: int = 0
+    disordered: int = 0
+    dropped: int = 0
+    busy: float = 0.0
+    generator_seconds: float = 0.0
+    seconds: float = 0.0
+    latencies: array = field(default_factory=lambda: array("q"))
+    late: array = field(default_factory=lambda: array("q"))
+
+    def __iadd__(self, other: "Tally") -> "Tally":
+        for name in ("sent", "expected", "delivered", "lost", "doubled", "disordered", "dropped", "generator_seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.busy = max(self.busy, other.busy)
+        self.seconds = max(self.seconds, other.seconds)
+        self.latencies.extend(other.latencies)
+        self.late.extend(other.late)
+        return self

@@ -1,0 +1,70 @@
+"""What a delivered message costs: in rooms of 100, in rooms of 4, in one room of 5,000."""
+
+from contextlib import ExitStack
+
+from load.bench import Bench, Result
+from load.population import FOURS, HUNDREDS, LARGE, Family
+from load.wires import Seat
+
+WARM_UP = 0.5
+"""Seconds of load before the first round: caches, prepared statements and what compiles itself."""
+
+
+def _by_room(seats: list[Seat]) -> dict[int, list[Seat]]:
+    rooms: dict[int, list[Seat]] = {}
+    for seat in seats:
+        rooms.setdefault(seat.room_id, []).append(seat)
+    return rooms
+
+
+def one_writer_each(seats: list[Seat]) -> list[Seat]:
+    """One writer of each room, in turn."""
+    return [members[0] for members in _by_room(seats).values()]
+
+
+def everyone(seats: list[Seat]) -> list[Seat]:
+    """Everyone writes, room after room."""
+    members = _by_room(seats).values()
+    return [each[turn] for turn in range(max(map(len, members))) for each in members if turn < len(each)]
+
+
+def rooms_of_100(bench: Bench) -> Result:
+    """One writer a room."""
+    rate = bench.options.rate or 200
+    return _measure(bench, "Rooms of 100", "abcde", HUNDREDS, rate, one_writer_each)
+
+
+def rooms_of_4(bench: Bench) -> Result:
+    """Everyone writes."""
+    rate = bench.options.rate or 1000
+    letters = "abcde" if bench.options.is_full else "acd"
+    return _measure(bench, "Rooms of 4, everyone writes", letters, FOURS, rate, everyone)
+
+
+def _measure(bench: Bench, title: str, letters: str, family: Family, rate: float, choose: object) -> Result:
+    count = bench.options.connections or 500
+    with ExitStack() as stack:
+        writers = {}
+        contenders = bench.among(letters)
+        for contender in contenders:
+            writers[contender] = choose(stack.enter_context(bench.connected(contender, family, count)))
+            bench.run(contender, rate * contender.share_of_rate, writers[contender], WARM_UP)
+        figures = bench.rounds(contenders, lambda each: bench.run(each, rate * each.share_of_rate, writers[each])[1])
+    slower = [f"{each.letter} at {each.share_of_rate:.0%}" for each in contenders if each.share_of_rate != 1]
+    at = f" ({', '.join(slower)} of it)" if slower else ""
+    return Result(title, f"{count} connections, {rate:g} messages a second{at}", figures)
+
+
+def room_of_5000(bench: Bench) -> Result:
+    """The same number of deliveries a second, in one large room and in rooms of 100, in turn."""
+    count = bench.options.connections or 5000
+    deliveries = 100 * (bench.options.rate or 200)
+    contenders = bench.among("abde" if bench.options.is_full else "a")
+    figures = {}
+    for contender in contenders:
+        with bench.connected(contender, LARGE, count) as seats:
+            large = one_writer_each(seats)
+            bench.run(contender, deliveries / count, large, 2 * WARM_UP)
+            samples = bench.rounds([contender], lambda each: bench.run(each, deliveries / count, large)[1])  # noqa: B023
+        figures |= samples
+    return Result("One room", f"{count:,} connections in one room, {deliveries / count:g} messages a second", figures)
