@@ -102,7 +102,7 @@ class CloseCode(IntEnum):
         return code
 
     UNAUTHENTICATED = 4401, "The connection has no valid identity; the `error` event before says why."
-    SLOW_READER = 4408, "The client did not read what was sent to it, and too much waits; come back with `since`."
+    SLOW_READER = 4408, "The client did not read what it was sent; come back, and get what was missed."
     RATE_LIMITED = 4429, "Too much in too short a time; come back after the `retry_after` of the `error` event before."
     INTERNAL = 4500, "The server made a mistake, and has logged it; come back in a moment."
     UNAVAILABLE = 4503, "A service that the server needs is away for the moment; come back in a moment."

@@ -26,6 +26,7 @@
 | `SALON_LIMIT_PATIENCE` | refusals for a limit on one connection before it is closed with 4429 | `1/100` |
 | `SALON_ROOMS_PER_CONNECTION` | rooms that one connection may have joined | `200` |
 | `SALON_CONNECTIONS_PER_PERSON` | WebSockets that one person may have open | `20` |
+| `SALON_MAX_QUEUED_BYTES` | bytes that wait for a client before it is closed with 4408 | `1048576` |
 | `SALON_ACCEL_LOCATION` | where nginx has the files of messages: `/_files/`; without it Salon sends them | none |
 | `SALON_LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING`, `ERROR` | `INFO` |
 """
@@ -172,6 +173,8 @@ MAX_FILE_SIZE = 10 * 1024 * 1024
 MAX_FILES = 10
 # Bytes of one message over the wire: 2,000 characters are 24,000 bytes when JSON escapes each of them.
 MAX_FRAME_SIZE = 128 * 1024
+# Bytes that may wait for a client that does not read.
+MAX_QUEUED_BYTES = _number("SALON_MAX_QUEUED_BYTES", 1024 * 1024)
 
 # Seconds after which somebody who types, and is not heard of again, does not; and in which that she does is told once.
 TYPING_TIMEOUT = 5.0
@@ -198,8 +201,6 @@ LIMITS = {
 LIMIT_PATIENCE = _rate("SALON_LIMIT_PATIENCE", "1/100")
 ROOMS_PER_CONNECTION = _number("SALON_ROOMS_PER_CONNECTION", 200)
 CONNECTIONS_PER_PERSON = _number("SALON_CONNECTIONS_PER_PERSON", 20)
-# Bytes that may wait for a connection that does not read what is sent to it.
-MAX_QUEUED_BYTES = _number("SALON_MAX_QUEUED_BYTES", 1024 * 1024)
 
 INSTALLED_APPS = [
     "daphne",

@@ -148,8 +148,8 @@ async def test_auth_with_another_persons_token_claims_nothing(target, alice, bob
         ("https://evil.example", 403),
         ("https://localhost.evil.example", 403),
         ("ftp://localhost", 403),
-        ("null", 400),  # no origin at all (a sandboxed frame, a file): the WebSocket library refuses it by itself
-        ("file://", 400),
+        ("null", 403),  # a sandboxed frame
+        ("file://", 403),
     ],
 )
 async def test_a_foreign_origin_is_refused(target, alice, origin, status):
