@@ -18,7 +18,7 @@ CHAT = PROJECT / "app" / "chat"
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
     {"protocol", "models", "frontend", "keys", "batches"},
-    {"database", "people", "files", "limits", "claims", "asyncapi"},
+    {"database", "people", "files", "limits", "claims", "asyncapi", "changes"},
     {"auth", "rooms", "origins"},
     {"connection", "messages"},
     {"journal", "hub"},
