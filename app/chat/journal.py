@@ -103,7 +103,7 @@ def write(drafts: list[Draft]) -> list[Stored | ChatError]:
         room, member = found.get(draft.room_id), members.get((draft.room_id, draft.sender.id))
         if room is None or member is None:
             outcomes.append(rooms.invalid_room())
-        elif refusal := rooms.refusal_to_write(room, member.user.role):
+        elif refusal := rooms.refusal_to_write(room.room_type, member.user.role):
             outcomes.append(refusal)
         elif draft.client_id and (earlier := known.get(_name(draft))):
             outcomes.append(earlier)

@@ -162,8 +162,6 @@ AUTH_TIMEOUT = 5.0
 # Seconds an answer from the database or the channel layer may take.
 DATABASE_TIMEOUT = 5.0
 CHANNEL_LAYER_TIMEOUT = 2.0
-# Seconds between two looks whether open connections still count, and those who have joined a room are its members.
-CHECK_INTERVAL = 3.0
 # Seconds between two looks into the database's log of changes; after a look, for how long what is remembered of people
 # and rooms is taken for true; and for how long the log is kept, at least.
 CHANGES_INTERVAL = 0.5

@@ -20,7 +20,7 @@ LAYERS = [
     {"protocol", "models", "frontend", "keys", "batches"},
     {"database", "people", "files", "limits", "claims", "asyncapi", "changes"},
     {"auth", "rooms", "origins"},
-    {"connection", "messages"},
+    {"connection", "messages", "roster"},
     {"journal", "hub"},
     {"presence"},
     {"conversation", "watch"},
