@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -34,6 +35,7 @@ class Connection:
     """Who a WebSocket belongs to, the rooms it has joined, and what is still to be sent to it, in order."""
 
     def __init__(self, send: Callable[[dict], Awaitable[None]]) -> None:
+        self.since = time.monotonic()
         self.identity: Identity | None = None
         self.status: Status = "online"
         self.rooms: dict[int, Attendance] = {}

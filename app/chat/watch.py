@@ -82,10 +82,10 @@ class Watch:
     def identified(self, connection: Connection) -> None:
         """Who is at the connection was looked up a moment ago, and is known to the hub from now on."""
         identity = connection.identity
-        oldest = time.monotonic() - IDENTIFICATION
+        looked_up = max(connection.since, time.monotonic() - IDENTIFICATION)
         for moment, changes in self._recent:
             # Nobody has looked at her for what came between.
-            if moment > oldest and _concern(changes, identity):
+            if moment > looked_up and _concern(changes, identity):
                 self._look_soon(Changes(people=frozenset([identity.person.id])))
                 break
 
