@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
@@ -65,12 +66,14 @@ class Connection:
         "identity",
         "is_closing",
         "rooms",
+        "since",
         "socket",
         "status",
         "typing",
     )
 
     def __init__(self, send: Callable[[dict], Awaitable[None]], socket: Socket | None = None) -> None:
+        self.since = time.monotonic()
         self.identity: Identity | None = None
         self.status: Status = "online"
         self.rooms: dict[int, Attendance] = {}

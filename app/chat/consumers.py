@@ -122,6 +122,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         watch.start()
         await hub.connect(self.connection, identity)
         if not self.connection.is_closing:
+            watch.identified(self.connection)
             try:
                 await keeper.arrived(self.connection)
             except ChatError as error:
@@ -230,6 +231,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if identity.person.id != known.id:
                 raise _identity_mismatch()
             self.connection.identity = identity
+            watch.identified(self.connection)
             self._wait_for_expiry(identity)
 
     async def _authenticate(self, event: Auth) -> None:

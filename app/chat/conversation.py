@@ -28,6 +28,7 @@ from chat.protocol import (
     TypingData,
     UserStatus,
 )
+from chat.roster import roster
 
 journal = Journal(tell=hub.tell)
 
@@ -46,10 +47,10 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
         )
     limits.people.take(connection.person.id, "joins")
     while True:
-        removals = hub.removals
-        await database.query(rooms.require_member, connection.person.id, room_id)
-        # What is known now holds only if the process would have heard of a removal since, and did not.
-        if hub.hears(room_id) and hub.removals == removals:
+        told = roster.told
+        await roster.standing(connection.person.id, room_id)
+        # Whoever joins is put out again by what is told from then on; but not by what was told meanwhile.
+        if hub.hears(room_id) and roster.told == told:
             break
         await hub.listen(room_id)
     attendance = hub.join(connection, room_id, is_held=True)
@@ -119,7 +120,10 @@ async def say(draft: Draft) -> Stored:
     Raises `ChatError`: `rate_limited`, `invalid_room`, `forbidden`, `content_…`, `unavailable`.
     """
     limits.people.take(draft.sender.id, "messages")
-    draft = draft.cleaned()
+    standing = await roster.standing(draft.sender.id, draft.room_id)
+    if refusal := rooms.refusal_to_write(standing.room_type, standing.person.role):
+        raise refusal
+    draft = draft.cleaned(standing.person)
     try:
         async with asyncio.timeout(settings.DATABASE_TIMEOUT + settings.CHANNEL_LAYER_TIMEOUT):
             return await journal.append(draft)
@@ -156,14 +160,16 @@ async def set_typing(connection: Connection, room_id: int, is_typing: bool) -> N
     told, now = connection.typing.get(room_id), asyncio.get_running_loop().time()
     if is_typing and told is not None and now - told < settings.TYPING_REPEAT:
         return
-    await database.query(rooms.require_typist, person.id, room_id)
+    standing = await roster.standing(person.id, room_id)
+    if refusal := rooms.refusal_to_write(standing.room_type, standing.person.role):
+        raise refusal
     if is_typing:
         connection.typing[room_id] = now
         await hub.publish_to_room(
             room_id,
-            _typing(person, room_id, is_typing=True),
+            _typing(standing.person, room_id, is_typing=True),
             except_person=person.id,
-            lapses_into=_typing(person, room_id, is_typing=False),
+            lapses_into=_typing(standing.person, room_id, is_typing=False),
         )
     else:
         await stop_typing(connection, room_id)

@@ -128,9 +128,7 @@ class Hub:
         self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
         self._on_notice: list[Callable[[dict], None]] = []
         self._publishing: set[asyncio.Task[None]] = set()
-        self.removals = 0
-        """Counts the removals from rooms that have reached this process: who looks whether a person is a member, and
-        finds the count changed afterwards, looks again."""
+        self._on_removal: list[Callable[[int, Collection[int] | None], None]] = []
 
     async def connect(self, connection: Connection, identity: Identity) -> None:
         """From now on, events for this person reach this socket. Raises `ChatError` (`unavailable`)."""
@@ -221,6 +219,10 @@ class Hub:
             (room_id, connection.person.id) for room_id, here in self._rooms.items() for connection in here.connections
         }
 
+    def present(self, room_id: int) -> set[int]:
+        """The ids of the people who are in the room in this process."""
+        return {connection.person.id for connection in self._here(room_id)}
+
     def expel(self, room_id: int, user_id: int) -> None:
         """Tell a person's sockets here that she is no longer in the room, and take them out of it."""
         for connection in [each for each in self._here(room_id) if each.person.id == user_id]:
@@ -290,6 +292,10 @@ class Hub:
     def on_notice(self, receiver: Callable[[dict], None]) -> None:
         """Have `receiver` called with every notice that another process, or this one, sends to all."""
         self._on_notice.append(receiver)
+
+    def on_removal(self, receiver: Callable[[int, Collection[int] | None], None]) -> None:
+        """Have `receiver` called with each room that persons, or with None everybody, are told to be removed from."""
+        self._on_removal.append(receiver)
 
     async def notify(self, notice: dict) -> None:
         """Send a notice, of which no socket hears, to every process."""
@@ -403,7 +409,8 @@ class Hub:
             self._expect_lapse(room_id, excepted, envelope.get("lapse"))
         self._send(room_id, envelope["text"], seq=seq, excepted=excepted, can_wait=not (removed or everyone))
         if removed or everyone:
-            self.removals += 1
+            for receiver in self._on_removal:
+                receiver(room_id, None if everyone else removed)
             for connection in list(self._here(room_id)):
                 if everyone or connection.person.id in removed:
                     self.leave(connection, room_id)

@@ -44,11 +44,11 @@ class Draft:
     def sender_id(self) -> int:
         return self.sender.id
 
-    def cleaned(self) -> "Draft":
-        """The draft with its text as it is stored. Raises `ChatError` (`content_…`)."""
+    def cleaned(self, sender: SenderInfo) -> "Draft":
+        """The draft with its text as it is stored, of a sender as others see her now. Raises `ChatError` (`content_…`)."""
         if self.client_id is not None and not protocol.is_storable(self.client_id):
             raise ChatError(ErrorCode.CONTENT_INVALID, "The `client_id` holds NUL; send a name without.")
-        return replace(self, content=protocol.clean_content(self.content, may_be_empty=bool(self.files)))
+        return replace(self, sender=sender, content=protocol.clean_content(self.content, may_be_empty=bool(self.files)))
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _write_stepwise(drafts: list[Draft]) -> list[Stored | ChatError]:
         room, member = found.get(draft.room_id), members.get((draft.room_id, draft.sender.id))
         if room is None or member is None:
             outcomes.append(rooms.invalid_room())
-        elif refusal := rooms.refusal_to_write(room, member.user.role):
+        elif refusal := rooms.refusal_to_write(room.room_type, member.user.role):
             outcomes.append(refusal)
         elif draft.client_id and (earlier := known.get(_name(draft))):
             outcomes.append(earlier)

@@ -5,6 +5,7 @@ import uuid
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -259,3 +260,23 @@ class Presence(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.status or 'offline'}"
+
+
+class Change(models.Model):
+    """A line of the log in which the database itself notes who may be where, and who is who, no longer as before.
+
+    Triggers write it, whoever makes the change. It concerns the membership of `user_id` in `room_id`; or, with only one
+    of them, the room or the person; or the revoked token `digest`; with none of them, anybody. `transaction` is
+    PostgreSQL's number of the transaction that wrote it. A line with `pruned_to` says that all lines before that place
+    in the log are gone.
+    """
+
+    room_id = models.BigIntegerField(null=True)
+    user_id = models.BigIntegerField(null=True)
+    digest = models.CharField(max_length=64, null=True)
+    transaction = models.BigIntegerField(null=True, db_index=True)
+    pruned_to = models.BigIntegerField(null=True)
+    at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"{self.pk}: room {self.room_id}, person {self.user_id}"

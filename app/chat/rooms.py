@@ -1,6 +1,8 @@
 """The rules of rooms, in one place: who may do what, where. All of it is synchronous and reads the database."""
 
 from collections.abc import Collection, Iterable
+from functools import reduce
+from operator import or_
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -33,9 +35,9 @@ def may_moderate(role: str) -> bool:
     return role in MODERATORS
 
 
-def refusal_to_write(room: ChatRoom, role: str) -> ChatError | None:
-    """Why a member of this role may not write in the room, or None when she may."""
-    if room.room_type == RoomType.ANNOUNCEMENT and not may_moderate(role):
+def refusal_to_write(room_type: str, role: str) -> ChatError | None:
+    """Why a member of this role may not write in a room of this type, or None when she may."""
+    if room_type == RoomType.ANNOUNCEMENT and not may_moderate(role):
         return ChatError(ErrorCode.FORBIDDEN, "This room is for announcements; only teachers and administrators write.")
     return None
 
@@ -54,24 +56,23 @@ def require_member(user_id: int, room_id: int) -> Membership:
         raise invalid_room() from None
 
 
-def require_typist(user_id: int, room_id: int) -> None:
-    """Raise `ChatError` (`invalid_room`, `forbidden`) unless she may write in the room."""
-    membership = require_member(user_id, room_id)
-    if refusal := refusal_to_write(membership.room, membership.user.role):
-        raise refusal
-
-
 def _living_memberships() -> QuerySet[Membership]:
     return Membership.objects.filter(room__is_deleted=False, user__is_active=True)
 
 
-def strangers(joined: set[tuple[int, int]]) -> set[tuple[int, int]]:
+def members_among(pairs: Collection[tuple[int, int]]) -> QuerySet[Membership]:
+    """The living memberships among pairs (room id, person id)."""
+    people: dict[int, list[int]] = {}
+    for room_id, user_id in pairs:
+        people.setdefault(room_id, []).append(user_id)
+    # Room by room: of some rooms and some people alone, all who are in one of them would be found.
+    wanted = (Q(room_id=room_id, user_id__in=user_ids) for room_id, user_ids in people.items())
+    return _living_memberships().filter(reduce(or_, wanted)) if people else Membership.objects.none()
+
+
+def strangers(joined: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
     """Those of the pairs (room id, person id) in which the person is not, or no longer, an active member."""
-    members = _living_memberships().filter(
-        room_id__in={room_id for room_id, _ in joined},
-        user_id__in={user_id for _, user_id in joined},
-    )
-    return joined - set(members.values_list("room_id", "user_id"))
+    return set(joined) - set(members_among(joined).values_list("room_id", "user_id"))
 
 
 def rooms_of(user: User) -> QuerySet[ChatRoom]:

@@ -163,9 +163,15 @@ AUTH_TIMEOUT = 5.0
 # Seconds an answer from the database or the channel layer may take.
 DATABASE_TIMEOUT = 5.0
 CHANNEL_LAYER_TIMEOUT = 2.0
-# Seconds between two looks whether open connections still count, and those who have joined a room are its members.
-CHECK_INTERVAL = 3.0
-# Threads, and so database connections, of one server process: for its sockets, and for its HTTP API.
+# Seconds between two looks into the database's log of changes; after a look, for how long what is remembered of people
+# and rooms is taken for true; and for how long the log is kept, at least.
+CHANGES_INTERVAL = 0.5
+CHANGES_TRUSTED = 1.0
+CHANGES_KEPT = 300.0
+# Memberships, with their people, that a process remembers: about 500 bytes each.
+ROSTER_SIZE = 50_000
+# Threads, and so database connections, of one server process: for its sockets, and for its HTTP API. It has one more,
+# which reads the log of changes.
 DATABASE_THREADS = 4
 HTTP_THREADS = 4
 # Bytes of one file of a message, and how many files one message may have.

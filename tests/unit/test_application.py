@@ -18,9 +18,9 @@ CHAT = PROJECT / "app" / "chat"
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
     {"protocol", "models", "frontend", "keys", "batches"},
-    {"layers", "postgresql", "database", "people", "files", "limits", "claims", "asyncapi"},
+    {"layers", "postgresql", "database", "people", "files", "limits", "claims", "asyncapi", "changes"},
     {"auth", "rooms", "origins"},
-    {"connection", "messages"},
+    {"connection", "messages", "roster"},
     {"journal", "hub"},
     {"presence"},
     {"conversation", "watch"},

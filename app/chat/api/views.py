@@ -337,7 +337,7 @@ class Messages(ChatView):
         """Send a message, perhaps with files. One that was sent before under the same `client_id` is returned."""
         wanted = self.body(serializers.NewMessage).validated_data
         room = self.room(wanted["room"])
-        if refusal := rooms.refusal_to_write(room, request.user.role):
+        if refusal := rooms.refusal_to_write(room.room_type, request.user.role):
             raise refusal
         kept = _keep(request, wanted["message_type"])
         draft = Draft(
