@@ -45,7 +45,7 @@ class Draft:
         return self.sender.id
 
     def cleaned(self, sender: SenderInfo) -> "Draft":
-        """The draft with its text as it is stored, of a sender as others see her now. Raises `ChatError` (`content_…`)."""
+        """The draft as it is stored, and its sender as others see her now. Raises `ChatError` (`content_…`)."""
         if self.client_id is not None and not protocol.is_storable(self.client_id):
             raise ChatError(ErrorCode.CONTENT_INVALID, "The `client_id` holds NUL; send a name without.")
         return replace(self, sender=sender, content=protocol.clean_content(self.content, may_be_empty=bool(self.files)))

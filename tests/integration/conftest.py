@@ -4,7 +4,7 @@ import pytest
 from api import Api
 from school import School
 from services import PostgreSQL, Redis
-from target import DEMO, Target, salon
+from target import DEMO, UVICORN, Target, salon
 
 from instance import Instance
 
@@ -19,21 +19,27 @@ def embedded(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def services(tmp_path_factory):
+def backends():
+    """The environment of a server with a PostgreSQL and a Redis."""
+    with Redis() as redis, PostgreSQL() as postgresql:
+        yield {"REDIS_URL": redis.url, "DATABASE_URL": postgresql.url}
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory, backends):
     """Two processes with PostgreSQL and Redis between them."""
-    with (
-        Redis() as redis,
-        PostgreSQL() as postgresql,
-        salon(
-            tmp_path_factory.mktemp("services"),
-            {"REDIS_URL": redis.url, "DATABASE_URL": postgresql.url},
-            processes=2,
-        ) as target,
-    ):
+    with salon(tmp_path_factory.mktemp("services"), backends, processes=2) as target:
         yield target
 
 
-@pytest.fixture(scope="session", params=["host"] if HOST else ["embedded", "services"])
+@pytest.fixture(scope="session")
+def uvicorn(tmp_path_factory, backends):
+    """One process under another server, which knows nothing of Salon."""
+    with salon(tmp_path_factory.mktemp("uvicorn"), backends, command=UVICORN) as target:
+        yield target
+
+
+@pytest.fixture(scope="session", params=["host"] if HOST else ["embedded", "services", "uvicorn"])
 def target(request):
     """The running Salon that a contract test talks to; the test runs once for each."""
     if request.param != "host":

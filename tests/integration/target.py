@@ -187,6 +187,8 @@ SERVER = [sys.executable, "-m", "salon.server", "salon.asgi:application", "--bin
 """What a host runs."""
 DEMO = [sys.executable, "manage.py", "demo"]
 """What `make run` starts."""
+UVICORN = [sys.executable, "-m", "uvicorn", "salon.asgi:application", "--host", "localhost", "--ws-max-size", "131072"]
+"""Another ASGI server: all that the application may ask of one is what the specification says."""
 
 
 @contextmanager
