@@ -62,8 +62,8 @@ class Bench:
         self.options = options
         self.seats = Seats(stage.token_key)
         self.say = say
-        self.faults: list[str] = []
         self.busiest = 0.0
+        self.frame_sizes: dict[str, int] = {}
         self._stack = ExitStack()
         self._running: dict[str, Contender] = {}
         self._total: defaultdict[str, Sample] = defaultdict(lambda: defaultdict(float))
@@ -124,9 +124,14 @@ class Bench:
 
     def _judge(self, contender: Contender, tally: Tally) -> None:
         self.busiest = max(self.busiest, tally.busy)
-        total = self._total[contender.letter]
-        for name in ("sent", "delivered", "lost", "doubled", "disordered", "dropped"):
-            total[name] += getattr(tally, name)
+        self.frame_sizes[contender.letter] = tally.frame_size
+        names = ("sent", "delivered", "lost", "doubled", "disordered", "dropped")
+        self.count(contender, **{name: getattr(tally, name) for name in names})
+
+    def count(self, contender: Contender, **counts: float) -> None:
+        """Add to what is counted over the whole run."""
+        for name, count in counts.items():
+            self._total[contender.letter][name] += count
 
     @property
     def totals(self) -> dict[str, Sample]:

@@ -11,7 +11,7 @@ from load.contenders.salon import Salon, SalonOnDaphne
 from load.contenders.tutorial import Tutorial
 from load.crew import Crew
 from load.generator import prepare
-from load.scenarios import rooms
+from load.scenarios import capacity, handshakes, idle, processes, rooms, soak, tls
 from load.stage import Stage
 
 CONTENDERS = {each.letter: each for each in (Salon, SalonOnDaphne, Tutorial, SocketIO, Ws)}
@@ -19,6 +19,12 @@ SCENARIOS = {
     "rooms-of-100": rooms.rooms_of_100,
     "rooms-of-4": rooms.rooms_of_4,
     "room-of-5000": rooms.room_of_5000,
+    "handshakes": handshakes.handshakes,
+    "idle": idle.idle,
+    "capacity": capacity.capacity,
+    "two-processes": processes.two_processes,
+    "nginx": tls.nginx_tls,
+    "soak": soak.soak,
 }
 
 
@@ -68,7 +74,7 @@ def main() -> int:
     results: dict[str, Result] = {}
     with ExitStack() as stack:
         stage = stack.enter_context(Stage())
-        crew = stack.enter_context(Crew())
+        crew = stack.enter_context(Crew(stage.certificate))
         bench = stack.enter_context(Bench(stage, crew, contenders, options, say))
         for name in scenarios:
             began = time.monotonic()

@@ -132,7 +132,6 @@ class Generator:
         number = client.seat.number
         count = self._sent[number] = self._sent.get(number, 0) + 1
         mark = stamp(number, count, due)
-        self._stamps[mark] = number, count, due
         self._tally.sent += 1
         if client.state != GONE:
             client.send(client.wire.message(client.seat.room_id, content(mark)))
@@ -210,6 +209,7 @@ class Generator:
             mark = data[at : at + STAMP_SIZE]
             if not (known := stamps.get(mark)):
                 known = stamps[mark] = read_stamp(mark)
+                tally.frame_size = stop - start + 4
             sender, number, due = known
             tally.delivered += 1
             tally.latencies.append(arrived - due)

@@ -77,6 +77,7 @@ class Tally:
     busy: float = 0.0
     generator_seconds: float = 0.0
     seconds: float = 0.0
+    frame_size: int = 0
     latencies: array = field(default_factory=lambda: array("q"))
     late: array = field(default_factory=lambda: array("q"))
 
@@ -85,6 +86,7 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.busy = max(self.busy, other.busy)
         self.seconds = max(self.seconds, other.seconds)
+        self.frame_size = max(self.frame_size, other.frame_size)
         self.latencies.extend(other.latencies)
         self.late.extend(other.late)
         return self

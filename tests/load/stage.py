@@ -13,6 +13,7 @@ from services import PostgreSQL
 from target import PROJECT
 
 from load.population import FAMILIES
+from load.proxy import make_certificate
 
 LOAD = PROJECT / "tests" / "load"
 PROJECTS = {
@@ -33,6 +34,7 @@ class Stage:
 
     def __enter__(self) -> "Stage":
         (self.directory / "static").mkdir()
+        self.certificate = make_certificate(self.directory)
         self.postgresql.start()
         return self
 

@@ -37,10 +37,12 @@ class Contender:
     share_of_rate = 1.0
     """The part of the common rate that it gets, where it cannot carry all of it."""
     schema: str
+    role = ""
+    """What it is started for, where another one of its kind may run beside it."""
 
     def __init__(self, stage: Stage, processes: int = 1) -> None:
         self.stage = stage
-        self.group = f"{self.letter}{processes}"
+        self.group = f"{self.letter}{processes}{self.role}"
         self.database = f"bench_{self.group}"
         self.processes = processes
         self.ports: list[int] = []

@@ -1,9 +1,12 @@
 """What a delivered message costs: in rooms of 100, in rooms of 4, in one room of 5,000."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
-from load.bench import Bench, Result
+from load.bench import Bench, Result, Sample
+from load.contenders.base import Contender
 from load.population import FOURS, HUNDREDS, LARGE, Family
+from load.scenarios.send_loop import SendLoop
 from load.wires import Seat
 
 WARM_UP = 0.5
@@ -29,9 +32,10 @@ def everyone(seats: list[Seat]) -> list[Seat]:
 
 
 def rooms_of_100(bench: Bench) -> Result:
-    """One writer a room."""
+    """One writer a room; and a bare loop of send(2), which takes its turn too."""
     rate = bench.options.rate or 200
-    return _measure(bench, "Rooms of 100", "abcde", HUNDREDS, rate, one_writer_each)
+    loop = SendLoop(bench, bench.options.connections or 500, rate)
+    return _measure(bench, "Rooms of 100", "abcde", HUNDREDS, rate, one_writer_each, loop)
 
 
 def rooms_of_4(bench: Bench) -> Result:
@@ -41,15 +45,29 @@ def rooms_of_4(bench: Bench) -> Result:
     return _measure(bench, "Rooms of 4, everyone writes", letters, FOURS, rate, everyone)
 
 
-def _measure(bench: Bench, title: str, letters: str, family: Family, rate: float, choose: object) -> Result:
+def _measure(
+    bench: Bench,
+    title: str,
+    letters: str,
+    family: Family,
+    rate: float,
+    choose: Callable[[list[Seat]], list[Seat]],
+    loop: SendLoop | None = None,
+) -> Result:
     count = bench.options.connections or 500
+    contenders = bench.among(letters)
     with ExitStack() as stack:
-        writers = {}
-        contenders = bench.among(letters)
-        for contender in contenders:
-            writers[contender] = choose(stack.enter_context(bench.connected(contender, family, count)))
-            bench.run(contender, rate * contender.share_of_rate, writers[contender], WARM_UP)
-        figures = bench.rounds(contenders, lambda each: bench.run(each, rate * each.share_of_rate, writers[each])[1])
+        writers: dict[str, list[Seat]] = {}
+        for each in contenders:
+            writers[each.letter] = choose(stack.enter_context(bench.connected(each, family, count)))
+            bench.run(each, rate * each.share_of_rate, writers[each.letter], WARM_UP)
+
+        def measure(each: Contender | SendLoop) -> Sample:
+            if isinstance(each, SendLoop):
+                return each.measure()
+            return bench.run(each, rate * each.share_of_rate, writers[each.letter])[1]
+
+        figures = bench.rounds([*contenders, *([loop] if loop else [])], measure)
     slower = [f"{each.letter} at {each.share_of_rate:.0%}" for each in contenders if each.share_of_rate != 1]
     at = f" ({', '.join(slower)} of it)" if slower else ""
     return Result(title, f"{count} connections, {rate:g} messages a second{at}", figures)
