@@ -15,11 +15,20 @@ class Batches(Generic[Item, Outcome]):
     """Hands items to `answer` in batches of at most `greatest`, one batch after the other, in the order they came.
 
     `answer` returns for each item its outcome, or the exception that whoever asked is to get; what it raises, all get.
+    Batches begin at least `pace` seconds after each other: what comes after a rest is answered at once, and under load
+    there is more in a batch.
     """
 
-    def __init__(self, answer: Callable[[list[Item]], Awaitable[Sequence[Outcome | Exception]]], greatest: int) -> None:
+    def __init__(
+        self,
+        answer: Callable[[list[Item]], Awaitable[Sequence[Outcome | Exception]]],
+        greatest: int,
+        pace: float = 0.0,
+    ) -> None:
         self._answer = answer
         self._greatest = greatest
+        self._pace = pace
+        self._not_before = 0.0
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
         self._worker: asyncio.Task[None] | None = None
 
@@ -46,12 +55,22 @@ class Batches(Generic[Item, Outcome]):
 
     async def _work(self) -> None:
         try:
-            while waiting := [each for each in self._waiting if not each[1].done()]:
+            while self._waiting:
+                await self._rest()
+                waiting = [each for each in self._waiting if not each[1].done()]
                 batch, self._waiting = waiting[: self._greatest], waiting[self._greatest :]
-                await self._settle(batch)
+                if batch:
+                    await self._settle(batch)
         finally:
             self._waiting = []
             self._worker = None
+
+    async def _rest(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before:
+            await asyncio.sleep(self._not_before - now)
+            now = self._not_before
+        self._not_before = now + self._pace
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Outcome]]]) -> None:
         try:

@@ -116,6 +116,8 @@ class Hub:
     def __init__(self) -> None:
         self._people: defaultdict[int, set[Connection]] = defaultdict(set)
         self._rooms: dict[int, Audience] = {}
+        self._name = uuid4().hex
+        self._published = 0
         self._channel = ""
         self._groups: set[str] = set()
         self._abandoned_rooms: set[int] = set()
@@ -326,7 +328,8 @@ class Hub:
     async def _publish(self, envelopes: list[tuple[str, dict]]) -> None:
         """Send envelopes, each to its group."""
         for _, envelope in envelopes:
-            envelope |= {"type": "hub", "id": uuid4().hex}
+            self._published += 1
+            envelope |= {"type": "hub", "id": f"{self._name}:{self._published}"}
         try:
             async with _channel_layer() as layer:
                 if send_all := getattr(layer, "group_send_all", None):

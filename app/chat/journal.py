@@ -7,10 +7,11 @@ transaction.
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
@@ -26,6 +27,15 @@ logger = logging.getLogger(__name__)
 MAX_BATCH = 200
 """Messages of one transaction: enough to spread the cost of a commit, few enough that nobody waits long for it."""
 
+PACE = 0.005
+"""Seconds from the beginning of one transaction to that of the next: what comes in between shares it, and its publish.
+Nobody sees a message five milliseconds earlier; a server that carries hundreds a second does a fraction of the work."""
+
+
+def _uuid() -> UUID:
+    # A name, not a secret: the kernel need not be asked for each.
+    return UUID(int=random.getrandbits(128), version=4)
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -38,7 +48,7 @@ class Draft:
     message_type: str = MessageType.TEXT
     extra_data: dict | None = None
     files: tuple[StoredFile, ...] = ()
-    uuid: UUID = field(default_factory=uuid4)
+    uuid: UUID = field(default_factory=_uuid)
 
     @property
     def sender_id(self) -> int:
@@ -64,7 +74,7 @@ class Journal:
 
     def __init__(self, tell: Callable[[list[MessageData]], None]) -> None:
         self._tell = tell
-        self._batches: Batches[Draft, Stored] = Batches(self._write_and_tell, MAX_BATCH)
+        self._batches: Batches[Draft, Stored] = Batches(self._write_and_tell, MAX_BATCH, PACE)
 
     async def append(self, draft: Draft) -> Stored:
         """The message once it is committed; it is told to the others even when whoever waited has gone.

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Min, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from chat import files, protocol, rooms
+from chat import files, postgresql, protocol, rooms
 from chat.models import ChatMessage, ChatRoom, FileKind, Membership, User
 from chat.people import person
 from chat.protocol import MAX_HISTORY, AttachmentData, MessageData, SenderInfo
@@ -169,6 +169,9 @@ def mark_read(user_id: int, room_id: int, seq: int | None = None) -> int | None:
 
 def mark_delivered(arrivals: Iterable[tuple[int, Collection[int], int]]) -> None:
     """Note for each (room id, person ids, seq) that everything up to `seq` has reached a device of theirs."""
+    if connection.vendor == "postgresql":
+        postgresql.mark_delivered([(room_id, user_id, seq) for room_id, ids, seq in arrivals for user_id in ids])
+        return
     for room_id, user_ids, seq in arrivals:
         with transaction.atomic():
             behind = Membership.objects.filter(room_id=room_id, user_id__in=user_ids, delivered_seq__lt=seq)

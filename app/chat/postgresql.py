@@ -1,12 +1,13 @@
-"""The journal's one statement for PostgreSQL.
+"""What every message costs, in the fewest statements that PostgreSQL needs for it.
 
-A batch is one round trip and one transaction, and its plan is made once: what a message costs is then mostly the
-writing of its rows. Everywhere else, and for messages with files, the ORM does the same in several statements
-(`chat.journal.write`).
+The journal's batch is one round trip and one transaction, and its plan is made once: what a message costs is then
+mostly the writing of its rows. Everywhere else, and for messages with files, the ORM does the same in several
+statements (`chat.journal`, `chat.messages`).
 """
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -78,6 +79,19 @@ SELECT uuid, id, seq, created_at FROM stored
 """
 
 
+MARK_DELIVERED = """
+WITH member AS MATERIALIZED (
+    SELECT membership.id, mark.seq
+    FROM unnest(%(room_ids)s::bigint[], %(user_ids)s::bigint[], %(seqs)s::bigint[]) AS mark (room_id, user_id, seq)
+    JOIN chat_membership AS membership
+        ON membership.room_id = mark.room_id AND membership.user_id = mark.user_id
+        AND membership.delivered_seq < mark.seq
+    ORDER BY membership.id FOR NO KEY UPDATE OF membership
+)
+UPDATE chat_membership SET delivered_seq = member.seq FROM member WHERE chat_membership.id = member.id
+"""
+
+
 class Writing(Protocol):
     """What is to be written of a message."""
 
@@ -107,14 +121,7 @@ def store(drafts: Sequence[Writing], now: datetime) -> dict[UUID, Row]:
     sender has used in the room before. Two of one name in a batch, or in two batches at once, raise
     `django.db.IntegrityError`, and nothing is stored.
     """
-    connection.ensure_connection()
-    raw = connection.connection
-    if raw.prepare_threshold is None:
-        # Only for cursors that bind on the server, of which this is the only one; the ORM's bind on this side.
-        raw.prepare_threshold = 0
-        # One plan for every batch, not a new one for each: planning costs more than the writing.
-        raw.execute("SET plan_cache_mode TO force_generic_plan")
-    with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
+    with _cursor() as cursor:
         cursor.execute(
             STORE,
             {
@@ -130,6 +137,35 @@ def store(drafts: Sequence[Writing], now: datetime) -> dict[UUID, Row]:
             prepare=True,
         )
         return {uuid: Row(*row) for uuid, *row in cursor}
+
+
+def mark_delivered(marks: Sequence[tuple[int, int, int]]) -> None:
+    """Note for each (room id, person id, seq) that everything up to `seq` has reached a device of hers."""
+    room_ids, user_ids, seqs = map(list, zip(*marks, strict=True)) if marks else ([], [], [])
+    with _cursor() as cursor:
+        cursor.execute(
+            MARK_DELIVERED,
+            {
+                "room_ids": room_ids,
+                "user_ids": user_ids,
+                "seqs": seqs,
+            },
+            prepare=True,
+        )
+
+
+@contextlib.contextmanager
+def _cursor() -> Iterator[psycopg.Cursor]:
+    """A cursor that binds on the server, for statements that are prepared once. Raises Django's `DatabaseError`."""
+    connection.ensure_connection()
+    raw = connection.connection
+    if raw.prepare_threshold is None:
+        # The ORM's cursors bind on this side, and are not touched by this.
+        raw.prepare_threshold = 0
+        # One plan for every batch, not a new one for each: planning costs more than the writing.
+        raw.execute("SET plan_cache_mode TO force_generic_plan")
+    with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
+        yield cursor
 
 
 def _texts(values: Iterable[dict | None]) -> list[str | None]:
