@@ -34,7 +34,6 @@ class Log:
 
     def __init__(self, target):
         self.target = target
-        self.is_postgresql = "DATABASE_URL" in target.environment
 
     def run(self, code):
         return self.target.manage("shell", "--command", f"{PRELUDE}\n{code}")
