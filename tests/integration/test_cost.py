@@ -3,12 +3,15 @@
 PostgreSQL logs the plan of each statement with what it really read (auto_explain).
 """
 
+import asyncio
 import json
 import re
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import pytest
 from api import Api
+from client import connected, settled
 from school import School
 from services import PostgreSQL
 from target import salon
@@ -21,7 +24,7 @@ EXPLAIN = (
     "auto_explain.log_format=json",
     "autovacuum=off",
 )
-HOUSEKEEPING = ("chat_serverprocess", "chat_presence", "django_session")
+HOUSEKEEPING = ("chat_serverprocess", "chat_presence", "chat_change", "django_session")
 """What the server asks for by itself, now and then."""
 
 REMOVED = ("Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck")
@@ -84,17 +87,28 @@ class Explained:
         api.ok("GET", path)
         before = self._log.stat().st_size
         answer = api.ok("GET", path)
-        with self._log.open() as log:
-            log.seek(before)
-            statements = list(_statements(log.read()))
+        statements = list(_statements(self._since(before)))
         assert statements
         return answer, statements
 
+    def mark(self):
+        """A moment, for `since`."""
+        return self._log.stat().st_size
 
-def _statements(log):
+    def since(self, mark, but=HOUSEKEEPING):
+        """The statements since a moment, without those that name one of some tables."""
+        return list(_statements(self._since(mark), but))
+
+    def _since(self, mark):
+        with self._log.open() as log:
+            log.seek(mark)
+            return log.read()
+
+
+def _statements(log, but=HOUSEKEEPING):
     for found in re.finditer(r"^.*LOG:  duration: .* plan:\n((?:\t.*\n)+)", log, re.MULTILINE):
         explained = json.loads(found[1])
-        if not any(name in explained["Query Text"] for name in HOUSEKEEPING):
+        if not any(name in explained["Query Text"] for name in but):
             yield Statement(explained["Query Text"], round(sum(_rows(explained["Plan"]))))
 
 
@@ -160,11 +174,9 @@ def test_what_is_counted_is_what_is_read(explained, long_room):
     """The measure itself: a search that no index serves reads every message."""
     room, person = long_room
     asked = f"from chat.models import *; print(ChatMessage.objects.filter(room_id={room}, content='m9').count())"
-    before = explained._log.stat().st_size
+    mark = explained.mark()
     assert explained.target.manage("shell", "--command", asked) == "1"
-    with explained._log.open() as log:
-        log.seek(before)
-        assert sum(statement.rows for statement in _statements(log.read())) >= COUNT
+    assert sum(statement.rows for statement in explained.since(mark)) >= COUNT
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +210,58 @@ def test_more_takes_no_more_statements(explained, few_and_many, path, shown):
         assert shown(body) == expected
         counts.append(len(statements))
     assert counts[0] == counts[1] < 15
+
+
+async def test_who_types_is_asked_for_once(explained):
+    school = School(explained.target)
+    person, other = school.person("Tim Type"), school.person("Olga Other")
+    room = school.room("R", person, other)
+    async with connected(explained.target, person.token) as p, connected(explained.target, other.token) as o:
+        await o.join(room)
+        await p.join(room)
+        mark = explained.mark()
+        for _ in range(25):
+            for is_typing in (True, False):
+                await p.send("typing", {"room_id": room, "is_typing": is_typing})
+                assert (await o.expect("typing"))["data"]["is_typing"] is is_typing
+        assert explained.since(mark) == []
+
+
+POLLS = 6
+OLD_LINES = """
+from django.db import connection
+with connection.cursor() as cursor:
+    cursor.execute("INSERT INTO chat_change (user_id) SELECT 1 FROM generate_series(1, 100000)")
+    cursor.execute("ANALYZE chat_change")
+"""
+
+
+async def test_who_does_nothing_costs_nothing(explained):
+    """However many are here and however long the log is, the process only asks what is new in it, by one query."""
+    school = School(explained.target)
+    people = [school.person("Ida Idle") for _ in range(10)]
+    room = school.room("R", *people)
+    async with AsyncExitStack() as stack:
+        for person in people:
+            client = await stack.enter_async_context(settled(explained.target, person.token))
+            await client.join(room)
+        explained.target.manage("shell", "--command", OLD_LINES)
+        # What is looked at because of them, and written down of those who came, has been when this has passed.
+        await _polls(explained, explained.mark(), 2 * POLLS)
+        mark = explained.mark()
+        polls = await _polls(explained, mark, POLLS)
+        asked = [statement.text for statement in explained.since(mark)]
+        # Whether its connection lives, the process asks for its sign of life every ten seconds, and not for each look.
+        assert set(asked) <= {"SELECT 1"}
+        assert len(asked) < POLLS
+        assert max(poll.rows for poll in polls) < 10
+
+
+async def _polls(explained, mark, count):
+    """So many looks into the log of changes since a moment."""
+    async with asyncio.timeout(30):
+        while True:
+            polls = [each for each in explained.since(mark, ()) if "pg_current_snapshot" in each.text]
+            if len(polls) >= count:
+                return polls
+            await asyncio.sleep(0.1)

@@ -40,20 +40,45 @@ print(json.dumps([list(marks), list(ChatRoom.objects.order_by("pk").values_list(
 """
 
 
-@pytest.mark.parametrize("database", [nullcontext, PostgreSQL], ids=["sqlite", "postgresql"])
-def test_what_was_kept_before_goes_on(tmp_path, database):
-    with database() as service:
+@pytest.fixture(params=[nullcontext, PostgreSQL], ids=["sqlite", "postgresql"])
+def bare(tmp_path, request):
+    """A database in which nothing is yet."""
+    with request.param() as service:
         target = Target(
             urls=[],
             manage_command=[sys.executable, str(PROJECT / "app" / "manage.py")],
             environment={"SALON_DATA_DIR": str(tmp_path), **({"DATABASE_URL": service.url} if service else {})},
         )
-        target.manage("migrate", "chat", "0001", "--verbosity=0")
-        target.manage("shell", "--command", BEFORE)
-        target.manage("migrate", "--verbosity=0")
-        assert json.loads(target.manage("shell", "--command", AFTER)) == [
-            [[7, 7], [0, 0]],
-            # Of the two private rooms of one pair, the older stays theirs.
-            [[None, True], ["1:2", False], [None, True]],
-        ]
+        yield target
         target.close()
+
+
+def test_what_was_kept_before_goes_on(bare):
+    bare.manage("migrate", "chat", "0001", "--verbosity=0")
+    bare.manage("shell", "--command", BEFORE)
+    bare.manage("migrate", "--verbosity=0")
+    assert json.loads(bare.manage("shell", "--command", AFTER)) == [
+        [[7, 7], [0, 0]],
+        # Of the two private rooms of one pair, the older stays theirs.
+        [[None, True], ["1:2", False], [None, True]],
+    ]
+
+
+RENAME = """
+from chat.models import User
+User.objects.update_or_create(username="u1", defaults={"first_name": "%s"})
+"""
+LOGGED = "from chat.models import Change; print(Change.objects.count())"
+
+
+def test_the_log_of_changes_can_be_taken_away_and_brought_back(bare):
+    bare.manage("migrate", "--verbosity=0")
+    for name in ("One", "Two"):
+        bare.manage("shell", "--command", RENAME % name)
+    assert bare.manage("shell", "--command", LOGGED) == "1"
+    bare.manage("migrate", "chat", "0002", "--verbosity=0")
+    bare.manage("shell", "--command", RENAME % "Three")
+    bare.manage("migrate", "--verbosity=0")
+    assert bare.manage("shell", "--command", LOGGED) == "0"
+    bare.manage("shell", "--command", RENAME % "Four")
+    assert bare.manage("shell", "--command", LOGGED) == "1"
