@@ -4,7 +4,8 @@ A database sees one statement for many people under load, and nobody waits when 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -16,7 +17,8 @@ class Batches(Generic[Item, Outcome]):
 
     `answer` returns for each item its outcome, or the exception that whoever asked is to get; what it raises, all get.
     Batches begin at least `pace` seconds after each other: what comes after a rest is answered at once, and under load
-    there is more in a batch.
+    there is more in a batch. Who has waited for `patience` seconds gets a `TimeoutError`, and what was not begun by then
+    is withdrawn.
     """
 
     def __init__(
@@ -24,11 +26,15 @@ class Batches(Generic[Item, Outcome]):
         answer: Callable[[list[Item]], Awaitable[Sequence[Outcome | Exception]]],
         greatest: int,
         pace: float = 0.0,
+        patience: float | None = None,
     ) -> None:
         self._answer = answer
         self._greatest = greatest
         self._pace = pace
+        self._patience = patience
         self._not_before = 0.0
+        self._expiring: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
         self._worker: asyncio.Task[None] | None = None
 
@@ -38,20 +44,38 @@ class Batches(Generic[Item, Outcome]):
 
     def put(self, item: Item) -> asyncio.Future[Outcome]:
         """The future outcome for this item. Cancelling it while the item waits withdraws it."""
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Outcome] = loop.create_future()
         self._waiting.append((item, outcome))
+        if self._patience is not None:
+            self._expire_at(loop.time() + self._patience, outcome)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         return outcome
-
-    def waiting(self) -> Iterator[tuple[Item, asyncio.Future[Outcome]]]:
-        """What was not begun yet."""
-        return iter(self._waiting)
 
     async def finish(self) -> None:
         """Wait until nothing waits."""
         if self._worker:
             await asyncio.wait([self._worker])
+
+    def _expire_at(self, due: float, outcome: asyncio.Future[Outcome]) -> None:
+        # All have the same patience, so the first to come is the first to go: one timer serves them all.
+        expiring = self._expiring
+        while expiring and expiring[0][1].done():
+            expiring.popleft()
+        expiring.append((due, outcome))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(due, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        loop, expiring = asyncio.get_running_loop(), self._expiring
+        while expiring and (expiring[0][1].done() or expiring[0][0] <= loop.time()):
+            _, outcome = expiring.popleft()
+            if not outcome.done():
+                outcome.set_exception(TimeoutError())
+        if expiring:
+            self._timer = loop.call_at(expiring[0][0], self._expire)
 
     async def _work(self) -> None:
         try:

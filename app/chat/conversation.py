@@ -123,13 +123,7 @@ async def say(draft: Draft) -> Stored:
     standing = await roster.standing(draft.sender.id, draft.room_id)
     if refusal := rooms.refusal_to_write(standing.room_type, standing.person.role):
         raise refusal
-    draft = draft.cleaned(standing.person)
-    try:
-        async with asyncio.timeout(settings.DATABASE_TIMEOUT + settings.CHANNEL_LAYER_TIMEOUT):
-            return await journal.append(draft)
-    except TimeoutError:
-        journal.withdraw(draft)
-        raise database.unavailable("timed out") from None
+    return await journal.append(draft.cleaned(standing.person))
 
 
 async def finish() -> None:

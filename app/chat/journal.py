@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
@@ -74,23 +75,22 @@ class Journal:
 
     def __init__(self, tell: Callable[[list[MessageData]], None]) -> None:
         self._tell = tell
-        self._batches: Batches[Draft, Stored] = Batches(self._write_and_tell, MAX_BATCH, PACE)
+        self._batches: Batches[Draft, Stored] = Batches(
+            self._write_and_tell, MAX_BATCH, PACE, settings.DATABASE_TIMEOUT
+        )
 
     async def append(self, draft: Draft) -> Stored:
         """The message once it is committed; it is told to the others even when whoever waited has gone.
 
         Raises `ChatError`: `invalid_room` when she is not an active member of a living room, `forbidden` when she may
-        not write there, `unavailable` when the database is away.
+        not write there, `unavailable` when the database is away; then it is not stored later, unless its writing has
+        begun.
         """
-        # Whoever waits may go: the draft stays.
-        return await asyncio.shield(self._batches.put(draft))
-
-    def withdraw(self, draft: Draft) -> None:
-        """Do not store a draft of which the writing has not begun; its `append` is cancelled."""
-        # It was answered with an error, and must not be stored after that.
-        for waiting, stored in self._batches.waiting():
-            if waiting.uuid == draft.uuid:
-                stored.cancel()
+        try:
+            # Whoever waits may go: the draft stays.
+            return await asyncio.shield(self._batches.put(draft))
+        except TimeoutError:
+            raise database.unavailable("timed out") from None
 
     async def finish(self) -> None:
         """Wait until what was given to it is stored."""
