@@ -17,8 +17,8 @@ class Batches(Generic[Item, Outcome]):
 
     `answer` returns for each item its outcome, or the exception that whoever asked is to get; what it raises, all get.
     Batches begin at least `pace` seconds after each other: what comes after a rest is answered at once, and under load
-    there is more in a batch. Who has waited for `patience` seconds gets a `TimeoutError`, and what was not begun by then
-    is withdrawn.
+    there is more in a batch. Who has waited for `patience` seconds gets a `TimeoutError`; what was not begun by then is
+    withdrawn.
     """
 
     def __init__(
