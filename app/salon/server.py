@@ -4,6 +4,7 @@ What it adds to Daphne's own command:
 
 - it tells systemd when it is ready and when it stops (`sd_notify(3)`), and the application too (ASGI lifespan);
 - it ends only when its applications have ended;
+- Twisted's reactor runs on uvloop, where this module is the program;
 - WebSockets are Salon's own (`salon.websocket`): fewer instructions for each frame and handshake, less memory for each
   connection, bounds in both directions, and the close codes of RFC 6455 where Daphne drops the TCP connection;
 - a request for a WebSocket that comes as a whole and is plain HTTP is read here; everything else is left to Twisted;
@@ -14,6 +15,11 @@ What it adds to Daphne's own command:
   everybody when it stops, so that nothing listens while a process restarts;
 - an address that cannot be listened on is one line and exit status 1.
 """
+
+if __name__ == "__main__":
+    from salon import eventloop
+
+    eventloop.install()
 
 import asyncio
 import functools
