@@ -110,9 +110,8 @@ def _discard(index: dict[int, set[int]], key: int, value: int) -> None:
 
 def load(pairs: Collection[Pair]) -> dict[Pair, Standing]:
     """The standings of those of the people who are active members of the living room, by one query."""
-    found = rooms.members_among([(room_id, user_id) for user_id, room_id in pairs]).select_related("user", "room")
-    found = found.defer("user__password", "room__details", "room__extra_data")
-    return {(each.user_id, each.room_id): Standing(person(each.user), each.room.room_type) for each in found}
+    found = rooms.members_among([(room_id, user_id) for user_id, room_id in pairs])
+    return {(user.pk, room_id): Standing(person(user), room_type) for room_id, room_type, user in found}
 
 
 roster = Roster(feed)

@@ -274,3 +274,32 @@ def test_whoever_may_change_a_room_need_not_be_allowed_to_write_the_log(postgres
         connection.execute(f"SET LOCAL ROLE {role}")
         connection.execute("UPDATE chat_user SET first_name = 'New' WHERE id = %s", [person.id])
     assert postgresql.read(place)[1] == {"people": [person.id]}
+
+
+STANDINGS = """
+from chat import roster
+pairs = [({dora}, {room}), ({carol}, {room}), ({dora}, {gone}), ({away}, {room}), ({nobody}, {room}), ({dora}, {none})]
+User.objects.filter(pk={away}).update(is_active=False)
+ChatRoom.objects.filter(pk={gone}).update(is_deleted=True, room_type="announcement")
+found = [[*pair, standing.person.name, standing.room_type] for pair, standing in roster.load(pairs).items()]
+print(json.dumps([found, roster.load([]) == {{}}, sorted(rooms.strangers([(room, user) for user, room in pairs]))]))
+"""
+
+
+def test_who_stands_where(log, school, dora, carol):
+    away = school.person("Ava Away")
+    gone = school.room("Gone", dora)
+    club = school.room("Club", dora, away)
+    ids = {
+        "dora": dora.id,
+        "carol": carol.id,
+        "away": away.id,
+        "room": club,
+        "gone": gone,
+        "nobody": 2**40,
+        "none": 2**41,
+    }
+    found, is_empty, strangers = json.loads(log.run(STANDINGS.format(**ids)))
+    assert found == [[dora.id, club, "Dora Ito", "group"]]
+    assert is_empty
+    assert strangers == sorted([[club, carol.id], [gone, dora.id], [club, away.id], [club, 2**40], [2**41, dora.id]])
