@@ -22,9 +22,14 @@ GREATEST_BUSY = 0.85
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for. `seconds` is the length of one round of load."""
+    """What the command line asks for.
+
+    `is_chosen`: it names the contenders, and gets those, also where the quick form leaves some out. `seconds` is the
+    length of one round of load.
+    """
 
     is_full: bool
+    is_chosen: bool
     rounds: int
     seconds: float
     rate: float | None
@@ -98,12 +103,20 @@ class Bench:
             self.crew.close(contender.group)
 
     def run(
-        self, contender: Contender, rate: float, writers: list[Seat], seconds: float | None = None, drain: float = 3.0
+        self,
+        contender: Contender,
+        rate: float,
+        writers: list[Seat],
+        seconds: float | None = None,
+        drain: float = 3.0,
+        *,
+        settles: bool = False,
     ) -> tuple[Tally, Sample]:
-        """One round of load, and its figures."""
+        """One round of load, and its figures. `settles`: what the server does a moment later counts in any case."""
         meter = Meter(contender.kinds())
         tally = self.crew.load(contender.group, rate, seconds or self.options.seconds, writers, drain)
-        time.sleep(contender.settle)
+        if settles or self.options.is_full:
+            time.sleep(contender.settle)
         return tally, self.figures_of(contender, tally, meter.used())
 
     def figures_of(self, contender: Contender, tally: Tally, used: Sample) -> Sample:

@@ -22,7 +22,7 @@ def capacity(bench: Bench) -> Result:
     count = bench.options.connections or 500
     notes: list[str] = []
     with ExitStack() as stack:
-        contenders = bench.among("abcde" if full else "ad")
+        contenders = bench.among("abcde" if full or bench.options.is_chosen else "ad")
         writers = {
             each: one_writer_each(stack.enter_context(bench.connected(each, HUNDREDS, count))) for each in contenders
         }

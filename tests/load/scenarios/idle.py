@@ -14,10 +14,10 @@ def idle(bench: Bench) -> Result:
     """Connections in steps, as many as there are rounds: each step tells the memory of one more."""
     full = bench.options.is_full
     count = bench.options.connections or (10_000 if full else 1000)
-    seconds = 12.0 if full else 2.0
+    seconds = 12.0 if full else 1.0
     figures = {
         contender.letter: _fill(bench, contender, count, seconds)
-        for contender in bench.among("abcde" if full else "ad")
+        for contender in bench.among("abcde" if full or bench.options.is_chosen else "ad")
     }
     how = f"{count:,} connections, each in one room; a ping of each client every {PING_EVERY:.0f} s"
     return Result("Idle connections", how, figures)
@@ -37,7 +37,7 @@ def _fill(bench: Bench, contender: Contender, count: int, seconds: float) -> dic
         now = contender.memory()
         growth.append({"kib_per_connection": (now - before) / step / 1024})
         before = now
-    bench.crew.rest(contender.group, max(1.0, contender.settle * 2), PING_EVERY)
+    bench.crew.rest(contender.group, max(1.0, contender.settle), PING_EVERY)
     shares = []
     for _ in range(steps):
         meter = Meter(contender.kinds())

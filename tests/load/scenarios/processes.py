@@ -7,7 +7,7 @@ from load.bench import Bench, Result
 from load.contenders.base import Contender
 from load.population import HUNDREDS
 from load.scenarios.capacity import _search
-from load.scenarios.rooms import WARM_UP, one_writer_each
+from load.scenarios.rooms import RATE, WARM_UP, one_writer_each
 
 ENOUGH_CORES = 4
 
@@ -16,7 +16,7 @@ def two_processes(bench: Bench) -> Result:
     """Each room has its members at both processes."""
     notes: list[str] = []
     count = bench.options.connections or 500
-    rate = bench.options.rate or 200
+    rate = bench.options.rate or RATE
     with ExitStack() as stack:
         contenders = bench.among("a")
         contenders += [stack.enter_context(bench.classes[each.letter](bench.stage, 2)) for each in contenders]

@@ -1,4 +1,4 @@
-"""What a delivered message costs: in rooms of 100, in rooms of 4, in one room of 5,000."""
+"""What a delivered message costs: in rooms of 100, in rooms of 4, in one large room."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -8,6 +8,9 @@ from load.contenders.base import Contender
 from load.population import FOURS, HUNDREDS, LARGE, Family
 from load.scenarios.send_loop import SendLoop
 from load.wires import Seat
+
+RATE = 100.0
+"""Messages a second in rooms of 100."""
 
 WARM_UP = 0.5
 """Seconds of load before the first round: caches, prepared statements and what compiles itself."""
@@ -33,15 +36,16 @@ def everyone(seats: list[Seat]) -> list[Seat]:
 
 def rooms_of_100(bench: Bench) -> Result:
     """One writer a room; and a bare loop of send(2), which takes its turn too."""
-    rate = bench.options.rate or 200
+    rate = bench.options.rate or RATE
     loop = SendLoop(bench, bench.options.connections or 500, rate)
-    return _measure(bench, "Rooms of 100", "abcde", HUNDREDS, rate, one_writer_each, loop)
+    letters = "abcde" if bench.options.is_full or bench.options.is_chosen else "acd"
+    return _measure(bench, "Rooms of 100", letters, HUNDREDS, rate, one_writer_each, loop)
 
 
 def rooms_of_4(bench: Bench) -> Result:
     """Everyone writes."""
     rate = bench.options.rate or 1000
-    letters = "abcde" if bench.options.is_full else "acd"
+    letters = "abcde" if bench.options.is_full or bench.options.is_chosen else "acd"
     return _measure(bench, "Rooms of 4, everyone writes", letters, FOURS, rate, everyone)
 
 
@@ -65,7 +69,7 @@ def _measure(
         def measure(each: Contender | SendLoop) -> Sample:
             if isinstance(each, SendLoop):
                 return each.measure()
-            return bench.run(each, rate * each.share_of_rate, writers[each.letter])[1]
+            return bench.run(each, rate * each.share_of_rate, writers[each.letter], settles=loop is None)[1]
 
         figures = bench.rounds([*contenders, *([loop] if loop else [])], measure)
     slower = [f"{each.letter} at {each.share_of_rate:.0%}" for each in contenders if each.share_of_rate != 1]
@@ -73,11 +77,11 @@ def _measure(
     return Result(title, f"{count} connections, {rate:g} messages a second{at}", figures)
 
 
-def room_of_5000(bench: Bench) -> Result:
+def large_room(bench: Bench) -> Result:
     """The same number of deliveries a second, in one large room and in rooms of 100, in turn."""
-    count = bench.options.connections or 5000
-    deliveries = 100 * (bench.options.rate or 200)
-    contenders = bench.among("abde" if bench.options.is_full else "a")
+    count = bench.options.connections or (5000 if bench.options.is_full else 2000)
+    deliveries = 100 * (bench.options.rate or RATE)
+    contenders = bench.among("abde" if bench.options.is_full or bench.options.is_chosen else "a")
     figures = {}
     for contender in contenders:
         with bench.connected(contender, LARGE, count) as seats:
@@ -85,4 +89,6 @@ def room_of_5000(bench: Bench) -> Result:
             bench.run(contender, deliveries / count, large, 2 * WARM_UP)
             samples = bench.rounds([contender], lambda each: bench.run(each, deliveries / count, large)[1])  # noqa: B023
         figures |= samples
-    return Result("One room", f"{count:,} connections in one room, {deliveries / count:g} messages a second", figures)
+    return Result(
+        "One large room", f"{count:,} connections in one room, {deliveries / count:g} messages a second", figures
+    )

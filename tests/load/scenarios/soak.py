@@ -5,7 +5,7 @@ from load.contenders.base import Contender
 from load.figures import Figure
 from load.population import FOURS, HUNDREDS
 from load.scenarios.handshakes import CONCURRENCY, _wait_for_departures
-from load.scenarios.rooms import one_writer_each
+from load.scenarios.rooms import RATE, one_writer_each
 from load.wires import Seat
 
 DELIVERIES = 1_000_000
@@ -38,7 +38,7 @@ def _soak(bench: Bench, contender: Contender) -> dict[str, Figure]:
 
 
 def _part(bench: Bench, contender: Contender, writers: list[Seat], share: float) -> None:
-    rate = bench.options.rate or 200
+    rate = bench.options.rate or RATE
     seconds = DELIVERIES * share / 100 / rate
     bench.run(contender, rate, writers, seconds, drain=10)
     visits = int(VISITS * share)
