@@ -159,13 +159,14 @@ def _cursor() -> Iterator[psycopg.Cursor]:
     """A cursor that binds on the server, for statements that are prepared once. Raises Django's `DatabaseError`."""
     connection.ensure_connection()
     raw = connection.connection
-    if raw.prepare_threshold is None:
-        # The ORM's cursors bind on this side, and are not touched by this.
-        raw.prepare_threshold = 0
-        # One plan for every batch, not a new one for each: planning costs more than the writing.
-        raw.execute("SET plan_cache_mode TO force_generic_plan")
-    with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
-        yield cursor
+    with connection.wrap_database_errors:
+        if raw.prepare_threshold is None:
+            # The ORM's cursors bind on this side, and are not touched by this.
+            raw.prepare_threshold = 0
+            # One plan for every batch, not a new one for each: planning costs more than the writing.
+            raw.execute("SET plan_cache_mode TO force_generic_plan")
+        with psycopg.Cursor(raw) as cursor:
+            yield cursor
 
 
 def _texts(values: Iterable[dict | None]) -> list[str | None]:
