@@ -58,16 +58,13 @@ def hub(monkeypatch):
 
 @pytest.fixture
 def connect(hub):
-    """Connections of persons 1, 2, 3 …, each with what was sent to it."""
+    """Connections of persons 1, 2, 3 …"""
 
     def connect(user_id, *room_ids, digest=""):
-        sent = []
-
         async def send(message):
-            sent.append(message)
+            """What is sent is of no interest here."""
 
         connection = Connection(send)
-        connection.sent = sent
         connection.identity = Identity(person(user_id), None, ISSUED, digest or f"d{user_id}")
         hub._people[user_id].add(connection)
         for room_id in room_ids:
