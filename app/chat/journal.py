@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from chat import database, files, messages, postgresql, protocol, rooms
@@ -51,10 +51,6 @@ class Draft:
     files: tuple[StoredFile, ...] = ()
     uuid: UUID = field(default_factory=_uuid)
 
-    @property
-    def sender_id(self) -> int:
-        return self.sender.id
-
     def cleaned(self, sender: SenderInfo) -> "Draft":
         """The draft as it is stored, and its sender as others see her now. Raises `ChatError` (`content_…`)."""
         if self.client_id is not None and not protocol.is_storable(self.client_id):
@@ -75,6 +71,7 @@ class Journal:
 
     def __init__(self, tell: Callable[[list[MessageData]], None]) -> None:
         self._tell = tell
+        self._line = postgresql.Line()
         self._batches: Batches[Draft, Stored] = Batches(
             self._write_and_tell, MAX_BATCH, PACE, settings.DATABASE_TIMEOUT
         )
@@ -93,8 +90,9 @@ class Journal:
             raise database.unavailable("timed out") from None
 
     async def finish(self) -> None:
-        """Wait until what was given to it is stored."""
+        """Wait until what was given to it is stored; nothing is given to it afterwards."""
         await self._batches.finish()
+        await self._line.close()
 
     async def _write_and_tell(self, drafts: list[Draft]) -> Sequence[Stored | Exception]:
         outcomes = await self._write(drafts)
@@ -104,9 +102,13 @@ class Journal:
 
     async def _write(self, drafts: list[Draft]) -> Sequence[Stored | Exception]:
         try:
+            if connection.vendor == "postgresql" and not any(draft.files for draft in drafts):
+                return await self._write_at_once(drafts)
             return await database.finish(write, drafts)
         except ChatError as error:
             return [error] * len(drafts)
+        except OperationalError as error:
+            return [database.unavailable(str(error).strip())] * len(drafts)
         except Exception as error:
             if len(drafts) == 1:
                 logger.exception("A message could not be stored")
@@ -114,47 +116,58 @@ class Journal:
             # One draft that the database refuses must not take the others with it.
             return [outcome for draft in drafts for outcome in await self._write([draft])]
 
-
-def write(drafts: list[Draft]) -> list[Stored | ChatError]:
-    """Store drafts in one transaction, in their order; in the place of one that may not be stored stands the error."""
-    if connection.vendor == "postgresql" and not any(draft.files for draft in drafts):
+    async def _write_at_once(self, drafts: list[Draft]) -> list[Stored | ChatError]:
+        """The same as `write` on PostgreSQL, for messages without files, of people whose roles let them write."""
+        # Of two drafts of one name in a batch, the second is answered with the first.
+        firsts: dict[object, Draft] = {}
+        for draft in drafts:
+            firsts.setdefault(_name(draft) if draft.client_id else draft.uuid, draft)
+        writings = [_writing(position, draft) for position, draft in enumerate(firsts.values())]
         try:
-            return _write_at_once(drafts)
+            written = await self._line.store(writings)
         except IntegrityError:
             # Somebody has stored a message of the same name meanwhile; it is seen now.
-            return _write_at_once(drafts)
-    return _write_stepwise(drafts)
+            written = await self._line.store(writings)
+        stored = {
+            draft.uuid: _data(draft, written[position])
+            for position, draft in enumerate(firsts.values())
+            if position in written
+        }
+        left_out = [draft for draft in firsts.values() if draft.uuid not in stored and draft.client_id]
+        known = await database.query(_known, left_out) if left_out else {}
+        outcomes: list[Stored | ChatError] = []
+        for draft in drafts:
+            first = firsts[_name(draft) if draft.client_id else draft.uuid]
+            if message := stored.get(first.uuid):
+                outcomes.append(Stored(message, is_new=first is draft))
+            else:
+                outcomes.append(known.get(_name(draft)) or rooms.invalid_room())
+        return outcomes
 
 
-def _write_at_once(drafts: list[Draft]) -> list[Stored | ChatError]:
-    """The same on PostgreSQL, for messages without files. That her role lets her write is for the caller to know."""
-    # Of two drafts of one name in a batch, the second is answered with the first.
-    firsts: dict[object, Draft] = {}
-    for draft in drafts:
-        firsts.setdefault(_name(draft) if draft.client_id else draft.uuid, draft)
-    rows = postgresql.store(list(firsts.values()), timezone.now())
-    known = _known([draft for draft in firsts.values() if draft.uuid not in rows])
-    outcomes: list[Stored | ChatError] = []
-    for draft in drafts:
-        first = firsts[_name(draft) if draft.client_id else draft.uuid]
-        if row := rows.get(first.uuid):
-            outcomes.append(Stored(_data(first, row), is_new=first is draft))
-        else:
-            outcomes.append(known.get(_name(draft)) or rooms.invalid_room())
-    return outcomes
+def _writing(position: int, draft: Draft) -> postgresql.Writing:
+    return postgresql.Writing(
+        position,
+        draft.room_id,
+        draft.sender.id,
+        draft.uuid,
+        draft.content,
+        draft.client_id,
+        draft.message_type,
+        draft.extra_data,
+    )
 
 
-def _data(draft: Draft, row: postgresql.Row) -> MessageData:
-    created_at = protocol.timestamp(row.created_at)
+def _data(draft: Draft, written: postgresql.Written) -> MessageData:
     return MessageData(
-        id=row.id,
+        id=written.id,
         uuid=str(draft.uuid),
-        seq=row.seq,
+        seq=written.seq,
         content=draft.content,
         sender=draft.sender.id,
         chat=draft.room_id,
-        created_at=created_at,
-        last_update=created_at,
+        created_at=written.created_at,
+        last_update=written.created_at,
         is_deleted=False,
         extra_data=draft.extra_data,
         message_type=draft.message_type,
@@ -167,8 +180,8 @@ def _data(draft: Draft, row: postgresql.Row) -> MessageData:
 
 
 @transaction.atomic
-def _write_stepwise(drafts: list[Draft]) -> list[Stored | ChatError]:
-    """The same by the ORM, on any database and with files."""
+def write(drafts: list[Draft]) -> list[Stored | ChatError]:
+    """Store drafts in one transaction, in their order; in the place of one that may not be stored stands the error."""
     wanted = sorted({draft.room_id for draft in drafts})
     # Locked in the order of their ids, so that two processes with the same rooms cannot wait for each other.
     locked = ChatRoom.objects.select_for_update().filter(pk__in=wanted, is_deleted=False).order_by("pk")

@@ -1,31 +1,35 @@
-"""What every message costs, in the fewest statements that PostgreSQL needs for it.
+"""What every message costs, in the fewest statements and round trips that PostgreSQL needs for it.
 
-The journal's batch is one round trip and one transaction, and its plan is made once: what a message costs is then
-mostly the writing of its rows. Everywhere else, and for messages with files, the ORM does the same in several
-statements (`chat.journal`, `chat.messages`).
+The journal's batch is one round trip and one transaction on a connection of the event loop's own: no thread is woken
+for it, and its plan is made once. What a message costs is then mostly the writing of its rows. On other databases, and
+for messages with files, the ORM does the same in several statements (`chat.journal`, `chat.messages`).
 """
 
+import asyncio
 import contextlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 import psycopg
-from django.db import connection
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, connections
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
 STORE = """
+PREPARE store (json) AS
 WITH draft AS MATERIALIZED (
-    SELECT * FROM unnest(
-        %(room_ids)s::bigint[], %(sender_ids)s::bigint[], %(uuids)s::uuid[], %(contents)s::text[],
-        %(client_ids)s::text[], %(types)s::text[], %(extras)s::text[]
-    ) WITH ORDINALITY AS draft (room_id, sender_id, uuid, content, client_id, message_type, extra_data, position)
+    SELECT * FROM json_to_recordset($1) AS draft (
+        position integer, room_id bigint, sender_id bigint, uuid uuid, content text, client_id text, message_type text,
+        extra_data jsonb
+    )
 ),
 -- Locked in the order of their ids, rooms before memberships: so does everything that locks them.
 room AS MATERIALIZED (
     SELECT id, last_seq, last_update FROM chat_chatroom
-    WHERE id = ANY(%(room_ids)s::bigint[]) AND NOT is_deleted
+    WHERE id = ANY(ARRAY(SELECT room_id FROM draft)) AND NOT is_deleted
     ORDER BY id FOR NO KEY UPDATE
 ),
 member AS MATERIALIZED (
@@ -33,7 +37,7 @@ member AS MATERIALIZED (
     FROM room
     JOIN chat_membership AS membership ON membership.room_id = room.id
     JOIN chat_user AS person ON person.id = membership.user_id AND person.is_active
-    WHERE membership.user_id = ANY(%(sender_ids)s::bigint[])
+    WHERE membership.user_id = ANY(ARRAY(SELECT sender_id FROM draft))
     ORDER BY membership.id FOR NO KEY UPDATE OF membership
 ),
 message AS MATERIALIZED (
@@ -42,7 +46,7 @@ message AS MATERIALIZED (
         member.id AS membership_id,
         room.last_seq + row_number() OVER this_room AS seq,
         -- A frontend sorts by this moment, so within a room it rises with every message, whatever the clock does.
-        greatest(%(now)s::timestamptz, room.last_update + interval '1 microsecond')
+        greatest(statement_timestamp(), room.last_update + interval '1 microsecond')
             + (row_number() OVER this_room - 1) * interval '1 microsecond' AS created_at
     FROM draft
     JOIN room ON room.id = draft.room_id
@@ -58,11 +62,9 @@ stored AS (
     INSERT INTO chat_chatmessage (
         uuid, room_id, seq, sender_id, content, client_id, message_type, extra_data, is_deleted, created_at, last_update
     )
-    SELECT
-        uuid, room_id, seq, sender_id, content, client_id, message_type, extra_data::jsonb, false, created_at,
-        created_at
+    SELECT uuid, room_id, seq, sender_id, content, client_id, message_type, extra_data, false, created_at, created_at
     FROM message ORDER BY position
-    RETURNING id, uuid, seq, created_at
+    RETURNING id, room_id, seq
 ),
 counted AS (
     UPDATE chat_chatroom SET last_seq = newest.seq, last_update = newest.created_at
@@ -75,9 +77,11 @@ marked AS (
     FROM (SELECT membership_id, max(seq) AS seq FROM message GROUP BY membership_id) AS newest
     WHERE chat_membership.id = newest.membership_id
 )
-SELECT uuid, id, seq, created_at FROM stored
+SELECT
+    message.position, stored.id, stored.seq,
+    to_char(message.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+FROM stored JOIN message USING (room_id, seq)
 """
-
 
 MARK_DELIVERED = """
 WITH member AS MATERIALIZED (
@@ -92,82 +96,147 @@ UPDATE chat_membership SET delivered_seq = member.seq FROM member WHERE chat_mem
 """
 
 
-class Writing(Protocol):
-    """What is to be written of a message."""
+class Writing(msgspec.Struct, frozen=True):
+    """What is to be stored of a message; `position` is its place in the batch."""
 
+    position: int
     room_id: int
+    sender_id: int
+    uuid: UUID
     content: str
     client_id: str | None
     message_type: str
     extra_data: dict | None
-    uuid: UUID
-
-    @property
-    def sender_id(self) -> int: ...
 
 
-class Row(NamedTuple):
-    """What the database has given a message."""
+class Written(NamedTuple):
+    """What the database has given a message; `created_at` as it goes over the wire."""
 
     id: int
     seq: int
-    created_at: datetime
+    created_at: str
 
 
-def store(drafts: Sequence[Writing], now: datetime) -> dict[UUID, Row]:
-    """Store drafts in one transaction, in their order, and give their rooms and senders the new marks.
+class Line:
+    """A connection to PostgreSQL that belongs to the event loop; one statement is under way on it at a time."""
 
-    Those are left out whose sender is not an active member of a living room, and those whose name (`client_id`) their
-    sender has used in the room before. Two of one name in a batch, or in two batches at once, raise
-    `django.db.IntegrityError`, and nothing is stored.
-    """
-    with _cursor() as cursor:
-        cursor.execute(
-            STORE,
-            {
-                "room_ids": [draft.room_id for draft in drafts],
-                "sender_ids": [draft.sender_id for draft in drafts],
-                "uuids": [draft.uuid for draft in drafts],
-                "contents": [draft.content for draft in drafts],
-                "client_ids": [draft.client_id for draft in drafts],
-                "types": [draft.message_type for draft in drafts],
-                "extras": _texts(draft.extra_data for draft in drafts),
-                "now": now,
-            },
-            prepare=True,
-        )
-        return {uuid: Row(*row) for uuid, *row in cursor}
+    def __init__(self) -> None:
+        self._connection: psycopg.AsyncConnection | None = None
+        self._answer: asyncio.Future[pq.abc.PGresult] | None = None
+        self._result: pq.abc.PGresult | None = None
+
+    async def store(self, messages: Sequence[Writing]) -> dict[int, Written]:
+        """Store messages in one transaction, in their order, and give their rooms and senders the new marks.
+
+        Returns what is stored, by position. Those are left out whose sender is not an active member of a living room,
+        and those whose name (`client_id`) their sender has used in the room before. Two of one name in a batch, or in
+        two batches at once, raise `django.db.IntegrityError`, and nothing is stored. Raises
+        `django.db.OperationalError` when the database is away or refuses, and then it may be stored or not.
+        """
+        result = await self._execute(msgspec.json.encode(messages))
+        value = result.get_value
+        return {
+            int(value(row, 0)): Written(int(value(row, 1)), int(value(row, 2)), value(row, 3).decode())
+            for row in range(result.ntuples)
+        }
+
+    async def close(self) -> None:
+        """End the connection; the next statement makes another one."""
+        self._drop("closed")
+
+    async def _execute(self, parameter: bytes) -> pq.abc.PGresult:
+        if self._connection is None:
+            await self._connect()
+        pgconn = self._connection.pgconn
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            pgconn.send_query_prepared(b"store", [parameter])
+            self._write()
+            result = await self._answer
+        except psycopg.OperationalError as error:
+            self._drop(str(error))
+            raise OperationalError(str(error)) from error
+        except BaseException:
+            # Whatever comes now would be taken for the answer to the next statement.
+            self._drop("abandoned")
+            raise
+        finally:
+            self._answer = None
+        if result.status == pq.ExecStatus.TUPLES_OK:
+            return result
+        raise self._refusal(result)
+
+    async def _connect(self) -> None:
+        parameters = connections[DEFAULT_DB_ALIAS].get_connection_params()
+        for name in ("context", "cursor_factory", "prepare_threshold"):
+            parameters.pop(name, None)
+        try:
+            async with asyncio.timeout(settings.DATABASE_TIMEOUT):
+                made = await psycopg.AsyncConnection.connect(make_conninfo(**parameters), autocommit=True)
+                # One plan for every batch, not a new one for each: planning costs more than the writing.
+                await made.execute("SET plan_cache_mode TO force_generic_plan")
+                await made.execute(STORE)
+        except (psycopg.Error, TimeoutError) as error:
+            raise OperationalError(str(error) or "timed out") from error
+        self._connection = made
+        made.pgconn.nonblocking = 1
+        asyncio.get_running_loop().add_reader(made.pgconn.socket, self._read)
+
+    def _write(self) -> None:
+        """Send what libpq has not sent yet."""
+        loop, pgconn = asyncio.get_running_loop(), self._connection.pgconn
+        if pgconn.flush():
+            loop.add_writer(pgconn.socket, self._write)
+        else:
+            loop.remove_writer(pgconn.socket)
+
+    def _read(self) -> None:
+        pgconn = self._connection.pgconn
+        try:
+            pgconn.consume_input()
+            while not pgconn.is_busy():
+                if (result := pgconn.get_result()) is None:
+                    self._give(self._result)
+                    self._result = None
+                    return
+                self._result = result
+        except psycopg.OperationalError as error:
+            self._drop(str(error))
+
+    def _give(self, result: pq.abc.PGresult | None) -> None:
+        if self._answer and not self._answer.done() and result is not None:
+            self._answer.set_result(result)
+        elif self._connection and self._connection.pgconn.status != pq.ConnStatus.OK:
+            self._drop("the connection is lost")
+
+    def _drop(self, reason: str) -> None:
+        made, self._connection, self._result = self._connection, None, None
+        if made is not None:
+            loop, descriptor = asyncio.get_running_loop(), made.pgconn.socket
+            with contextlib.suppress(OSError, ValueError):
+                loop.remove_reader(descriptor)
+                loop.remove_writer(descriptor)
+            made.pgconn.finish()
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(psycopg.OperationalError(reason))
+
+    def _refusal(self, result: pq.abc.PGresult) -> Exception:
+        """The database's error, as one of Django's."""
+        sentence = result.get_error_message()
+        state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+        if state.startswith("23"):
+            return IntegrityError(sentence)
+        if self._connection is not None:
+            # A plan that a migration has overtaken, a server that shuts down: a new connection begins anew.
+            self._drop(sentence)
+        return OperationalError(sentence)
 
 
 def mark_delivered(marks: Sequence[tuple[int, int, int]]) -> None:
-    """Note for each (room id, person id, seq) that everything up to `seq` has reached a device of hers."""
+    """Note for each (room id, person id, seq) that everything up to `seq` has reached a device of hers.
+
+    Raises Django's `DatabaseError`.
+    """
     room_ids, user_ids, seqs = map(list, zip(*marks, strict=True)) if marks else ([], [], [])
-    with _cursor() as cursor:
-        cursor.execute(
-            MARK_DELIVERED,
-            {
-                "room_ids": room_ids,
-                "user_ids": user_ids,
-                "seqs": seqs,
-            },
-            prepare=True,
-        )
-
-
-@contextlib.contextmanager
-def _cursor() -> Iterator[psycopg.Cursor]:
-    """A cursor that binds on the server, for statements that are prepared once. Raises Django's `DatabaseError`."""
-    connection.ensure_connection()
-    raw = connection.connection
-    with connection.wrap_database_errors:
-        if raw.prepare_threshold is None:
-            # The ORM's cursors bind on this side, and are not touched by this.
-            raw.prepare_threshold = 0
-            # One plan for every batch, not a new one for each: planning costs more than the writing.
-            raw.execute("SET plan_cache_mode TO force_generic_plan")
-        with psycopg.Cursor(raw) as cursor:
-            yield cursor
-
-
-def _texts(values: Iterable[dict | None]) -> list[str | None]:
-    return [None if value is None else json.dumps(value) for value in values]
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(MARK_DELIVERED, {"room_ids": room_ids, "user_ids": user_ids, "seqs": seqs})
