@@ -83,9 +83,11 @@ class Watch:
         """Who is at the connection was looked up a moment ago, and is known to the hub from now on."""
         identity = connection.identity
         looked_up = max(connection.since, time.monotonic() - IDENTIFICATION)
-        for moment, changes in self._recent:
+        for moment, changes in reversed(self._recent):
+            if moment <= looked_up:
+                break
             # Nobody has looked at her for what came between.
-            if moment > looked_up and _concern(changes, identity):
+            if _concern(changes, identity):
                 self._look_soon(Changes(people=frozenset([identity.person.id])))
                 break
 

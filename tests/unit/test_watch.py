@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chat import auth, database, rooms, watch
+from chat import auth, consumers, database, rooms, watch
 from chat.auth import Identity
 from chat.changes import EVERYTHING, NOTHING, Changes
 from chat.connection import Connection
@@ -141,6 +141,32 @@ async def test_who_comes_is_not_looked_at_for_what_was_told_before(people, conne
     own._due = NOTHING
     own.identified(connect(1))
     assert not own._due
+
+
+async def test_a_handshake_is_not_overtaken(people, hub, connect, monkeypatch):
+    """Somebody is deactivated after she was looked up, and before the hub knows that she is here."""
+    own = Watch()
+    connection = connect(1)
+    consumer = consumers.ChatConsumer()
+    consumer.connection = connection
+    consumer._deadline = None
+
+    async def connect_late(*_):
+        own._changed(Changes(people=frozenset([1])))
+        own._due = NOTHING
+
+    async def arrive(_):
+        pass
+
+    monkeypatch.setattr(consumers, "watch", own)
+    monkeypatch.setattr(own, "start", lambda: None)
+    monkeypatch.setattr(consumers.hub, "connect", connect_late)
+    monkeypatch.setattr(consumers.keeper, "arrived", arrive)
+    people.refused = {1}
+    await consumer._authenticated(connection.identity)
+    assert not connection.is_closing
+    await own._look()
+    assert connection.is_closing
 
 
 async def test_what_could_not_be_looked_at_is_looked_at_later(people, connect, monkeypatch):
