@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
 from chat import database, files, messages, postgresql, protocol, rooms
@@ -102,7 +102,7 @@ class Journal:
 
     async def _write(self, drafts: list[Draft]) -> Sequence[Stored | Exception]:
         try:
-            if connection.vendor == "postgresql" and not any(draft.files for draft in drafts):
+            if settings.HAS_POSTGRESQL and not any(draft.files for draft in drafts):
                 return await self._write_at_once(drafts)
             return await database.finish(write, drafts)
         except ChatError as error:

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from channels_redis.pubsub import RedisPubSubChannelLayer, RedisPubSubLoopLayer, RedisSingleShardConnection
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
 from chat.batches import Batches
 
@@ -26,6 +28,7 @@ class PipeliningConnection(RedisSingleShardConnection):
 
     def __init__(self, host: dict, channel_layer: RedisPubSubLoopLayer) -> None:
         super().__init__(host, channel_layer)
+        self._publisher: AbstractConnection | None = None
         self._publishes: Batches[Sequence[tuple[str, bytes]], None] = Batches(self._pipeline, MAX_PIPELINE)
 
     async def publish(self, channel: str, message: bytes) -> None:
@@ -36,17 +39,32 @@ class PipeliningConnection(RedisSingleShardConnection):
         await self._publishes.ask(messages)
 
     async def _pipeline(self, calls: list[Sequence[tuple[str, bytes]]]) -> list[Exception | None]:
-        self._ensure_redis()
-        pipeline = self._redis.pipeline(transaction=False)
-        for messages in calls:
-            for channel, message in messages:
-                pipeline.publish(channel, message)
-        answers = iter(await pipeline.execute(raise_on_error=False))
-        outcomes = []
-        for messages in calls:
-            refusals = [answer for answer in (next(answers) for _ in messages) if isinstance(answer, Exception)]
-            outcomes.append(refusals[0] if refusals else None)
-        return outcomes
+        # redis-py's own pipeline does several times the work of a command for each.
+        if self._publisher is None:
+            self._ensure_redis()
+            self._publisher = await self._redis.connection_pool.get_connection()
+        publisher = self._publisher
+        try:
+            await publisher.send_packed_command(b"".join([_publish(*message) for call in calls for message in call]))
+            return [await self._refusal(publisher, len(call)) for call in calls]
+        except BaseException:
+            # Answers that are still to come would be taken for those to other commands.
+            await publisher.disconnect(nowait=True)
+            raise
+
+    async def _refusal(self, publisher: AbstractConnection, answers: int) -> ResponseError | None:
+        """The first refusal among so many answers."""
+        refusal = None
+        for _ in range(answers):
+            try:
+                await publisher.read_response()
+            except ResponseError as error:
+                refusal = refusal or error
+        return refusal
+
+    async def flush(self) -> None:
+        self._publisher = None
+        await super().flush()
 
     async def _do_receiving(self) -> None:
         # The way in which channels-redis waits wakes the process ten times a second.
@@ -64,6 +82,12 @@ class PipeliningConnection(RedisSingleShardConnection):
                 await asyncio.sleep(1)
 
 
+def _publish(channel: str, message: bytes) -> bytes:
+    """The command in Redis' protocol (RESP)."""
+    name = channel.encode()
+    return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(message), message)
+
+
 class RedisChannelLayer(RedisPubSubChannelLayer):
     """channels-redis' pub/sub layer on `PipeliningConnection`s, which can also send to many groups at once."""
 
@@ -75,10 +99,11 @@ class RedisChannelLayer(RedisPubSubChannelLayer):
         return layer
 
     async def group_send_all(self, messages: Iterable[tuple[str, dict]]) -> None:
-        """Send messages, each to its group, in order and in one round trip to each Redis."""
+        """Send messages, each to its group, in order and in one round trip for each Redis."""
         layer = self._get_layer()
         by_shard: dict[PipeliningConnection, list[tuple[str, bytes]]] = {}
         for group, message in messages:
             channel = layer._get_group_channel_name(group)
             by_shard.setdefault(layer._get_shard(channel), []).append((channel, self.serialize(message)))
-        await asyncio.gather(*(shard.publish_all(found) for shard, found in by_shard.items()))
+        for shard, found in by_shard.items():
+            await shard.publish_all(found)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from django.db import connection, transaction
+from django.conf import settings
+from django.db import transaction
 from django.db.models import F, Min, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
@@ -169,7 +170,7 @@ def mark_read(user_id: int, room_id: int, seq: int | None = None) -> int | None:
 
 def mark_delivered(arrivals: Iterable[tuple[int, Collection[int], int]]) -> None:
     """Note for each (room id, person ids, seq) that everything up to `seq` has reached a device of theirs."""
-    if connection.vendor == "postgresql":
+    if settings.HAS_POSTGRESQL:
         postgresql.mark_delivered([(room_id, user_id, seq) for room_id, ids, seq in arrivals for user_id in ids])
         return
     for room_id, user_ids, seq in arrivals:

@@ -255,6 +255,7 @@ DATABASES = {
         default=f"sqlite:///{DATA_DIR / 'salon.sqlite3'}", conn_max_age=600, conn_health_checks=True
     )
 }
+HAS_POSTGRESQL = DATABASES["default"]["ENGINE"].endswith("postgresql")
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
         # A transaction that reads before it writes would otherwise fail at once when another one wrote in between.
