@@ -6,6 +6,7 @@ channels-redis holds a lock over a round trip for each.
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterable, Sequence
 
 from channels_redis.pubsub import RedisPubSubChannelLayer, RedisPubSubLoopLayer, RedisSingleShardConnection
@@ -73,6 +74,7 @@ class PipeliningConnection(RedisSingleShardConnection):
                 if self._pubsub and self._pubsub.subscribed:
                     message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=LISTENING)
                     self._receive_message(message)
+                    await self._drain(self._pubsub.connection)
                 else:
                     await asyncio.sleep(0.1)
             except (asyncio.CancelledError, GeneratorExit):
@@ -80,6 +82,12 @@ class PipeliningConnection(RedisSingleShardConnection):
             except Exception:
                 logger.exception("Redis cannot be listened to; trying again in a second")
                 await asyncio.sleep(1)
+
+    async def _drain(self, connection: AbstractConnection) -> None:
+        """Take what has come with the last message, without a timer for each."""
+        while await connection.can_read():
+            response = await connection.read_response(timeout=math.inf, disconnect_on_error=False, push_request=True)
+            self._receive_message(await self._pubsub.handle_message(response, ignore_subscribe_messages=True))
 
 
 def _publish(channel: str, message: bytes) -> bytes:

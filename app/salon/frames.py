@@ -92,6 +92,24 @@ def unmask(payload: bytes, key: bytes) -> bytes:
     return (int.from_bytes(payload, "little") ^ mask).to_bytes(size, "little")
 
 
+def whole_text(data: bytes, greatest: int) -> bytes | None:
+    """The payload, when these bytes are one masked text frame, whole, with a payload of at most `greatest` bytes.
+
+    None is no error: the bytes are then for a `Parser`. `greatest` is at most 65,535.
+    """
+    size = len(data)
+    if size < 6 or data[0] != _FIN | TEXT:
+        return None
+    length, start = data[1] & ~_MASKED, 6
+    if length == 126 and size >= 8 + 126:
+        length, start = data[2] << 8 | data[3], 8
+    elif length > 125:
+        return None
+    if data[1] < _MASKED or size - start != length or length > greatest:
+        return None
+    return unmask(data[start:], data[start - 4 : start])
+
+
 class Parser:
     """Turns the bytes of a client, however they are cut, into messages and control frames.
 

@@ -83,8 +83,8 @@ class WebSockets:
         self.max_frame = server.websocket_max_frame_size
         limit = min(self.max_message or math.inf, self.max_frame or math.inf)
         self.max_waiting_bytes = 2 * limit
-        self.max_small = int(min(125, limit))
-        """Bytes of a text frame with a header of two bytes that is within all limits."""
+        self.max_small = int(min(65535, limit))
+        """Bytes of a text frame that is within all limits, and whose length is written in two bytes."""
         self.is_stopping = False
         self.slow_readers = 0
         """How many were closed because they did not read."""
@@ -465,11 +465,10 @@ class WebSocket:
     def data_received(self, data: bytes) -> None:
         self._heard = self._sockets.wheel.now
         if self._state is OPEN and self._parser is None:
-            size = len(data) - 6
-            # Nearly always: one small masked text frame, whole (section 5.2).
-            if 0 <= size <= self._sockets.max_small and data[1] == 0x80 | size and data[0] == 0x81:
+            # Nearly always.
+            if (payload := frames.whole_text(data, self._sockets.max_small)) is not None:
                 try:
-                    text = frames.unmask(data[6:], data[2:6]).decode()
+                    text = payload.decode()
                 except UnicodeDecodeError:
                     self._fail(frames.NOT_UTF8, "text that is not UTF-8")
                     return
