@@ -59,7 +59,7 @@ def judge(results: Results, totals: dict[str, dict[str, float]]) -> list[Criteri
     at_most(
         3,
         "one large room / rooms of 100: application CPU per delivery of (a)",
-        lambda: get("large-room", "a", each) / get(hundred, "a", each),
+        lambda: get("large-room", "a, one room", each) / get("large-room", "a, rooms of 100", each),
         1.3,
     )
     at_most(4, "idle: memory of a connection, (a) / (d)", ratio("idle", "kib_per_connection", "a", "d"), 1)
