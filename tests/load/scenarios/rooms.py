@@ -45,7 +45,7 @@ def rooms_of_100(bench: Bench) -> Result:
 
 def rooms_of_4(bench: Bench) -> Result:
     """Everyone writes."""
-    rate = bench.options.rate or 1000
+    rate = bench.options.rate or 500
     letters = "abcde" if bench.options.is_full or bench.options.is_chosen else "acd"
     return _measure(bench, "Rooms of 4, everyone writes", letters, FOURS, rate, everyone)
 
@@ -83,7 +83,7 @@ def large_room(bench: Bench) -> Result:
     count = bench.options.connections or (5000 if bench.options.is_full else 2000)
     deliveries = 100 * (bench.options.rate or RATE)
     figures = {}
-    for contender in bench.among("abde" if bench.options.is_full or bench.options.is_chosen else "a"):
+    for contender in bench.among("abde" if bench.options.is_chosen else "ad" if bench.options.is_full else "a"):
         figures |= _large_and_small(bench, contender, count, deliveries)
     how = f"{count:,} connections in one room, 500 in rooms of 100; {deliveries:,.0f} deliveries a second"
     return Result("One large room, and rooms of 100", how, figures)
