@@ -93,8 +93,11 @@ def _added_by_nginx(judged: list[Criterion], get: Callable[[str, str, str], floa
     try:
         directly = get("nginx", "directly", "all_us_per_delivery")
         through = get("nginx", "as deployed", "all_us_per_delivery")
+        alone = get("nginx", "as deployed", "nginx_us_per_delivery")
     except _NotMeasured:
         return
-    judged.append(
-        Criterion(7, "nginx with TLS, as deployed: added CPU µs per delivery", through - directly, None, None)
-    )
+    sentences = {
+        "nginx with TLS, as deployed: its own CPU µs per delivery": alone,
+        "the same: all processes, beside clients that come directly": through - directly,
+    }
+    judged += [Criterion(7, sentence, value, None, None) for sentence, value in sentences.items()]
