@@ -19,6 +19,9 @@ from load.wires import Seat
 OPEN_TIMEOUT = 60.0
 """Seconds that a connection may take to be open and in its room."""
 
+LONGEST_DRAIN = 60.0
+"""Seconds in which a server may catch up with what it was sent."""
+
 now = time.monotonic_ns
 
 
@@ -26,7 +29,8 @@ now = time.monotonic_ns
 class Load:
     """Messages at a fixed rate a second, for so many seconds from `start` on (monotonic ns).
 
-    `writers`: the numbers of the seats that write in turn. `drain`: seconds to wait at most for what is under way.
+    `writers`: the numbers of the seats that write in turn. After `drain` seconds without any delivery,
+    what has not come is lost.
     """
 
     rate: float
@@ -124,15 +128,21 @@ class Generator:
                 self._turn(0)
             room = self._rooms[group, writer.seat.room_id]
             tally.expected += sum(each.state != GONE for each in room)
+        self._drain(tally, load.drain)
         tally.seconds = (now() - began) / 1e9
-        last = now() + int(load.drain * 1e9)
-        while tally.delivered < tally.expected and now() < last:
-            self._turn(0.05)
         tally.generator_seconds = time.process_time() - used
         tally.busy = tally.generator_seconds / ((now() - began) / 1e9)
         gc.enable()
         self._settle(group, tally)
         return tally
+
+    def _drain(self, tally: Tally, patience: float) -> None:
+        """Wait for what is under way: late is not lost, as long as something comes."""
+        count, since, end = tally.delivered, time.monotonic(), time.monotonic() + LONGEST_DRAIN
+        while tally.delivered < tally.expected and since <= time.monotonic() < min(end, since + patience):
+            self._turn(0.05)
+            if tally.delivered != count:
+                count, since = tally.delivered, time.monotonic()
 
     def _write(self, client: Client, due: int) -> None:
         number = client.seat.number

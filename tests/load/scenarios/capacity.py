@@ -67,7 +67,7 @@ def _search(bench: Bench, contender: Contender, writers: list[Seat], notes: list
     seconds = 2.0 if bench.options.is_full else 1.0
     least, most, rate = 0.0, 0.0, 100.0 * contender.share_of_rate
     for _ in range(10 if bench.options.is_full else 8):
-        tally = bench.crew.load(contender.group, rate, seconds, writers, drain=10.0)
+        tally = bench.crew.load(contender.group, rate, seconds, writers)
         # Beyond what it carries a server may drop what it likes; it is asked for that at the rates that it carries.
         bench.busiest = max(bench.busiest, tally.busy)
         latest = percentile(sorted(tally.latencies) or [10**12], 0.99) / 1e6
