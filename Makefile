@@ -64,6 +64,21 @@ host: .venv/tests ## Keep a finished local test host, and print how to reach it
 host-down: .venv/tests ## Remove that host
 	tests/host/local-host down
 
+.PHONY: bench
+bench: .venv/tests ## Measure Salon beside others, in three minutes (BENCH="--only rooms-of-100 --contenders a,d")
+	tests/system-packages postgresql redis gcc
+	$(BIN)/python tests/load $(BENCH)
+
+.PHONY: bench-full
+bench-full: .venv/tests ## The same at length, with nginx and TLS (20 minutes)
+	tests/system-packages postgresql redis gcc nginx
+	$(BIN)/python tests/load --full $(BENCH)
+
+.PHONY: bench-soak
+bench-soak: .venv/tests ## A million deliveries and 50,000 visits: does memory grow?
+	tests/system-packages postgresql redis gcc
+	$(BIN)/python tests/load --only soak --contenders a $(BENCH)
+
 .PHONY: format
 format: .venv/tests ## Let ruff write what it would complain about
 	$(BIN)/ruff check --fix .
@@ -100,4 +115,4 @@ operator: .venv/operator ## Install Ansible into .venv, pinned
 
 .PHONY: clean
 clean: ## Remove the environment, the embedded data and what was built
-	rm -rf .venv var build/salon-* build/wheels
+	rm -rf .venv var build/salon-* build/wheels build/load-* build/bench.*

@@ -92,15 +92,18 @@ class Bench:
         return self._running[letter]
 
     @contextmanager
-    def connected(self, contender: Contender, family: Family, count: int) -> Iterator[list[Seat]]:
+    def connected(
+        self, contender: Contender, family: Family, count: int, group: str | None = None
+    ) -> Iterator[list[Seat]]:
         """`count` connections to a contender, until the end of the block."""
+        group = group or contender.group
         seats = self.seats.of(family, contender.ports, contender.wire, count)
-        seconds = self.crew.open(contender.group, seats)
+        seconds = self.crew.open(group, seats)
         self.say(f"  {contender.letter}: {count:,} connections in {seconds:.1f} s")
         try:
             yield seats
         finally:
-            self.crew.close(contender.group)
+            self.crew.close(group)
 
     def run(
         self,
@@ -110,11 +113,12 @@ class Bench:
         seconds: float | None = None,
         drain: float = 3.0,
         *,
+        group: str | None = None,
         settles: bool = False,
     ) -> tuple[Tally, Sample]:
         """One round of load, and its figures. `settles`: what the server does a moment later counts in any case."""
         meter = Meter(contender.kinds())
-        tally = self.crew.load(contender.group, rate, seconds or self.options.seconds, writers, drain)
+        tally = self.crew.load(group or contender.group, rate, seconds or self.options.seconds, writers, drain)
         if settles or self.options.is_full:
             time.sleep(contender.settle)
         return tally, self.figures_of(contender, tally, meter.used())

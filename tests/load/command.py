@@ -81,7 +81,7 @@ def main() -> int:
         arguments.full,
         bool(arguments.contenders),
         arguments.rounds or 5,
-        arguments.seconds or (4.0 if arguments.full else 1.0),
+        arguments.seconds or (3.0 if arguments.full else 0.8),
         arguments.rate,
         arguments.connections,
     )

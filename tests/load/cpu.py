@@ -35,28 +35,32 @@ def resident(pids: Iterable[int]) -> float:
     return total
 
 
-def _of_ended_children(pid: int) -> float:
-    fields = (PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()
-    # cutime and cstime: the 16th and 17th field of all; two stand before the parenthesis. In hundredths.
-    return (int(fields[13]) + int(fields[14])) / 100
+class PostgreSQLClock:
+    """CPU of a PostgreSQL as far as it works for `database`: its backends, and the background processes.
 
-
-def postgresql_seconds(postmaster: int, database: str) -> float:
-    """CPU of a PostgreSQL as far as it works for `database`.
-
-    The backends of other databases are left out: whoever is not measured may still have something to write.
+    The backends of other databases are left out: whoever is not measured may still have something to write, and what
+    one has used in its life must not count when it ends. So the postmaster's account of its ended children is no help.
     """
-    total = cpu_seconds(postmaster) + _of_ended_children(postmaster)
-    for child in children(postmaster):
+
+    def __init__(self, postmaster: int, database: str) -> None:
+        self._postmaster = postmaster
+        self._database = database
+        self._used: dict[int, float] = {}
+
+    def seconds(self) -> float:
+        """Until now, of all that were seen."""
+        for pid in [self._postmaster, *children(self._postmaster)]:
+            if self._concerns(pid):
+                self._used[pid] = cpu_seconds(pid) or self._used.get(pid, 0.0)
+        return sum(self._used.values())
+
+    def _concerns(self, pid: int) -> bool:
         try:
             # `postgres: USER DATABASE [local] idle`, or the name of a background process.
-            title = (PROC / f"{child}/cmdline").read_text().split()
+            title = (PROC / f"{pid}/cmdline").read_text().split()
         except OSError:
-            continue
-        if len(title) > 3 and title[3].startswith("[local]") and title[2] != database:
-            continue
-        total += cpu_seconds(child)
-    return total
+            return False
+        return not (len(title) > 3 and title[3].startswith("[local]")) or title[2] == self._database
 
 
 Kinds = dict[str, Callable[[], float]]

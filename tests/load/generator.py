@@ -19,6 +19,9 @@ from load.wires import Seat
 OPEN_TIMEOUT = 60.0
 """Seconds that a connection may take to be open and in its room."""
 
+LONGEST_DRAIN = 60.0
+"""Seconds in which a server may catch up with what it was sent."""
+
 now = time.monotonic_ns
 
 
@@ -26,7 +29,8 @@ now = time.monotonic_ns
 class Load:
     """Messages at a fixed rate a second, for so many seconds from `start` on (monotonic ns).
 
-    `writers`: the numbers of the seats that write in turn. `drain`: seconds to wait at most for what is under way.
+    `writers`: the numbers of the seats that write in turn. After `drain` seconds without any delivery,
+    what has not come is lost.
     """
 
     rate: float
@@ -47,6 +51,8 @@ class Generator:
         self._rooms: dict[tuple[str, int], list[Client]] = {}
         self._sent: dict[int, int] = {}
         self._stamps: dict[bytes, tuple[int, int, int]] = {}
+        self._dropped: set[int] = set()
+        self._pings = 0
         self._tally = Tally()
         self._context = ssl.create_default_context(cafile=authority) if authority else None
 
@@ -112,29 +118,38 @@ class Generator:
             due = load.start + int(index * interval)
             while (ahead := due - now()) > 0:
                 self._turn(ahead / 1e9)
-            self._write(writers[index % len(writers)], due)
+            writer = writers[index % len(writers)]
+            if writer.state == GONE:
+                continue
+            self._write(writer, due)
             tally.late.append(max(0, now() - due))
             if index % 8 == 7:
                 # However late it is, it also reads.
                 self._turn(0)
-            tally.expected += len(self._rooms[group, writers[index % len(writers)].seat.room_id])
+            room = self._rooms[group, writer.seat.room_id]
+            tally.expected += sum(each.state != GONE for each in room)
+        self._drain(tally, load.drain)
         tally.seconds = (now() - began) / 1e9
-        last = now() + int(load.drain * 1e9)
-        while tally.delivered < tally.expected and now() < last:
-            self._turn(0.05)
         tally.generator_seconds = time.process_time() - used
         tally.busy = tally.generator_seconds / ((now() - began) / 1e9)
         gc.enable()
         self._settle(group, tally)
         return tally
 
+    def _drain(self, tally: Tally, patience: float) -> None:
+        """Wait for what is under way: late is not lost, as long as something comes."""
+        count, since, end = tally.delivered, time.monotonic(), time.monotonic() + LONGEST_DRAIN
+        while tally.delivered < tally.expected and since <= time.monotonic() < min(end, since + patience):
+            self._turn(0.05)
+            if tally.delivered != count:
+                count, since = tally.delivered, time.monotonic()
+
     def _write(self, client: Client, due: int) -> None:
         number = client.seat.number
         count = self._sent[number] = self._sent.get(number, 0) + 1
         mark = stamp(number, count, due)
         self._tally.sent += 1
-        if client.state != GONE:
-            client.send(client.wire.message(client.seat.room_id, content(mark)))
+        client.send(client.wire.message(client.seat.room_id, content(mark)))
 
     def _settle(self, group: str, tally: Tally) -> None:
         """Sum up, and begin anew: what was lost or doubled counts once."""
@@ -144,10 +159,14 @@ class Generator:
             if room_id not in senders:
                 numbers = [each.seat.number for each in self._rooms[group, room_id]]
                 senders[room_id] = [number for number in numbers if number in self._sent]
+            if client.state == GONE:
+                # It counts once, as a connection; what it did not get any more is not lost on the way.
+                tally.dropped += client.seat.number not in self._dropped
+                self._dropped.add(client.seat.number)
+                continue
             tally.lost += received.lost(self._sent, senders[room_id])
             tally.doubled += received.doubled
             tally.disordered += received.disordered
-            tally.dropped += client.state == GONE
             received.missing.clear()
             received.doubled = received.disordered = 0
             for number in senders[room_id]:
@@ -160,7 +179,10 @@ class Generator:
         interval, sent = ping_every / len(clients), 0
         while (passed := time.monotonic() - began) < seconds:
             due = min(int(passed / interval), int(seconds / interval))
-            for client in clients[sent % len(clients) : sent % len(clients) + due - sent]:
+            for _ in range(due - sent):
+                # Whoever pinged last in the window before is followed by her neighbour.
+                client = clients[self._pings % len(clients)]
+                self._pings += 1
                 if client.state != GONE:
                     client.send(client.wire.ping())
             sent = due
@@ -173,11 +195,9 @@ class Generator:
 
     def _turn(self, seconds: float) -> None:
         """Handle what has come; wait so long for it."""
-        ready = self._epoll.poll(0, 1024)
-        if not ready:
-            if seconds <= 0:
-                return
-            # epoll's own time-out counts milliseconds, which is more than some messages take.
+        # epoll's own time-out counts milliseconds, rounded up; the last of them are left to select.
+        ready = self._epoll.poll(max(0.0, seconds - 0.001), 1024)
+        if not ready and 0 < seconds < 0.002:
             select.select([self._epoll], [], [], seconds)
             ready = self._epoll.poll(0, 1024)
         for fd, events in ready:
@@ -188,7 +208,13 @@ class Generator:
                     if client.state == OPEN:
                         self._take(client, data)
                     else:
-                        client.advance(data)
+                        self._advance(client, data)
+
+    def _advance(self, client: Client, data: bytes) -> None:
+        try:
+            client.advance(data)
+        except (ConnectionError, ValueError) as error:
+            client.gone(str(error))
 
     def _take(self, client: Client, data: bytes) -> None:
         """Count the messages in what a connection has received."""

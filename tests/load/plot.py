@@ -58,8 +58,9 @@ def svg(run: dict[str, Any]) -> str:
         if bars:
             parts.append(_panel(panel, bars, run["contenders"], y))
             y += HEAD + len(bars) * (BAR + GAP) + SPACE
-    parts.append(f'<text class="small" x="16" y="{y}">{escape(_where(run))}</text>')
-    y += 20
+    for line in _where(run):
+        parts.append(f'<text class="small" x="16" y="{y}">{escape(line)}</text>')
+        y += 18
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" role="img" '
         f'aria-label="Salon beside other chat servers: what was measured">\n<style>{STYLE}</style>\n'
@@ -97,12 +98,12 @@ def _panel(panel: Panel, bars: dict[str, dict[str, float]], names: dict[str, str
     return "\n".join(lines)
 
 
-def _where(run: dict[str, Any]) -> str:
+def _where(run: dict[str, Any]) -> list[str]:
     machine, versions = run["machine"], run["versions"]
     programs = ", ".join(
         f"{name} {versions[name]}" for name in ("Python", "Node", "PostgreSQL", "Redis") if name in versions
     )
-    return (
-        f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel'].split('-')[0]}; {programs}; "
-        f"{machine['when']}. Bars are medians, lines the spread."
-    )
+    return [
+        f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel'].split('-')[0]}; {programs}",
+        f"{machine['when']}; bars are medians of the rounds, lines their spread",
+    ]

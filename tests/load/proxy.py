@@ -48,9 +48,9 @@ def make_certificate(directory: Path) -> Path:
     encoding = serialization.Encoding.PEM
     path = directory / "localhost.pem"
     path.write_bytes(certificate.public_bytes(encoding))
-    (directory / "localhost.key").write_bytes(
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    secret = directory / "localhost.key"
+    secret.touch(mode=0o600)
+    secret.write_bytes(key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return path
 
 

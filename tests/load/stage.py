@@ -33,6 +33,8 @@ class Stage:
         self._made: set[str] = set()
 
     def __enter__(self) -> "Stage":
+        # nginx's workers are nobody special, and the socket that they connect to is in here.
+        self.directory.chmod(0o711)
         (self.directory / "static").mkdir()
         self.certificate = make_certificate(self.directory)
         self.postgresql.start()

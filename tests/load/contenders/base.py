@@ -11,7 +11,7 @@ from pathlib import Path
 from services import Redis
 from target import free_port, running
 
-from load.cpu import Kinds, cpu_seconds, postgresql_seconds, resident
+from load.cpu import Kinds, PostgreSQLClock, cpu_seconds, resident
 from load.stage import Stage
 
 START_TIMEOUT = 60.0
@@ -37,16 +37,16 @@ class Contender:
     share_of_rate = 1.0
     """The part of the common rate that it gets, where it cannot carry all of it."""
     schema: str
-    role = ""
-    """What it is started for, where another one of its kind may run beside it."""
 
-    def __init__(self, stage: Stage, processes: int = 1) -> None:
+    def __init__(self, stage: Stage, processes: int = 1, role: str = "") -> None:
         self.stage = stage
-        self.group = f"{self.letter}{processes}{self.role}"
+        # `role` tells it from another one of its kind that runs beside it.
+        self.group = f"{self.letter}{processes}{role}"
         self.database = f"bench_{self.group}"
         self.processes = processes
         self.ports: list[int] = []
         self.pids: list[int] = []
+        self._clock = PostgreSQLClock(stage.postmaster, self.database)
         self._stack = ExitStack()
 
     def program(self, port: int) -> Program:
@@ -102,7 +102,7 @@ class Contender:
         return {
             "app": lambda: sum(cpu_seconds(pid) for pid in self.pids),
             "redis": lambda: cpu_seconds(self.redis._process.pid),
-            "postgresql": lambda: postgresql_seconds(self.stage.postmaster, self.database),
+            "postgresql": self._clock.seconds,
         }
 
     def memory(self) -> float:

@@ -64,11 +64,12 @@ def _at(bench: Bench, contender: Contender, writers: list[Seat], rate: float) ->
 
 def _search(bench: Bench, contender: Contender, writers: list[Seat], notes: list[str]) -> float:
     """The greatest rate, to a few percent, at which messages neither lag nor are lost."""
-    seconds = 3.0 if bench.options.is_full else 1.0
+    seconds = 2.0 if bench.options.is_full else 1.0
     least, most, rate = 0.0, 0.0, 100.0 * contender.share_of_rate
-    for _ in range(12 if bench.options.is_full else 8):
-        tally = bench.crew.load(contender.group, rate, seconds, writers, drain=15.0)
+    for _ in range(10 if bench.options.is_full else 8):
+        tally = bench.crew.load(contender.group, rate, seconds, writers)
         # Beyond what it carries a server may drop what it likes; it is asked for that at the rates that it carries.
+        bench.busiest = max(bench.busiest, tally.busy)
         latest = percentile(sorted(tally.latencies) or [10**12], 0.99) / 1e6
         if tally.delivered == tally.expected and latest < TOO_LATE:
             least = rate

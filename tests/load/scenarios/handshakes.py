@@ -15,7 +15,7 @@ GRACE = 3.0
 def handshakes(bench: Bench) -> Result:
     """So many people come and go, all of them different ones."""
     full = bench.options.is_full
-    count = bench.options.connections or (1000 if full else 100)
+    count = bench.options.connections or (600 if full else 100)
     contenders = bench.among("abcde" if full or bench.options.is_chosen else "acd")
     for contender in contenders:
         _visits(bench, contender, min(count, 100))

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 from load.bench import Bench, Result, Sample
 from load.contenders.base import Contender
+from load.figures import Figure
 from load.population import FOURS, HUNDREDS, LARGE, Family
 from load.scenarios.send_loop import SendLoop
 from load.wires import Seat
@@ -44,7 +45,7 @@ def rooms_of_100(bench: Bench) -> Result:
 
 def rooms_of_4(bench: Bench) -> Result:
     """Everyone writes."""
-    rate = bench.options.rate or 1000
+    rate = bench.options.rate or 500
     letters = "abcde" if bench.options.is_full or bench.options.is_chosen else "acd"
     return _measure(bench, "Rooms of 4, everyone writes", letters, FOURS, rate, everyone)
 
@@ -81,14 +82,28 @@ def large_room(bench: Bench) -> Result:
     """The same number of deliveries a second, in one large room and in rooms of 100, in turn."""
     count = bench.options.connections or (5000 if bench.options.is_full else 2000)
     deliveries = 100 * (bench.options.rate or RATE)
-    contenders = bench.among("abde" if bench.options.is_full or bench.options.is_chosen else "a")
     figures = {}
-    for contender in contenders:
-        with bench.connected(contender, LARGE, count) as seats:
-            large = one_writer_each(seats)
-            bench.run(contender, deliveries / count, large, 2 * WARM_UP)
-            samples = bench.rounds([contender], lambda each: bench.run(each, deliveries / count, large)[1])  # noqa: B023
-        figures |= samples
-    return Result(
-        "One large room", f"{count:,} connections in one room, {deliveries / count:g} messages a second", figures
-    )
+    for contender in bench.among("abde" if bench.options.is_chosen else "ad" if bench.options.is_full else "a"):
+        figures |= _large_and_small(bench, contender, count, deliveries)
+    how = f"{count:,} connections in one room, 500 in rooms of 100; {deliveries:,.0f} deliveries a second"
+    return Result("One large room, and rooms of 100", how, figures)
+
+
+def _large_and_small(bench: Bench, contender: Contender, count: int, deliveries: float) -> dict[str, dict[str, Figure]]:
+    small_group = f"{contender.group} beside"
+    with (
+        bench.connected(contender, LARGE, count) as large,
+        bench.connected(contender, HUNDREDS, 500, small_group) as small,
+    ):
+        rooms = {
+            "one room": (contender.group, deliveries / count, one_writer_each(large)),
+            "rooms of 100": (small_group, deliveries / 100, one_writer_each(small)),
+        }
+
+        def measure(name: str, seconds: float | None = None) -> Sample:
+            group, rate, writers = rooms[name]
+            return bench.run(contender, rate, writers, seconds, group=group)[1]
+
+        for name in rooms:
+            measure(name, 2 * WARM_UP)
+        return bench.rounds(list(rooms), measure, key=lambda name: f"{contender.letter}, {name}")

@@ -40,7 +40,7 @@ def _soak(bench: Bench, contender: Contender) -> dict[str, Figure]:
 def _part(bench: Bench, contender: Contender, writers: list[Seat], share: float) -> None:
     rate = bench.options.rate or RATE
     seconds = DELIVERIES * share / 100 / rate
-    bench.run(contender, rate, writers, seconds, drain=10)
+    bench.run(contender, rate, writers, seconds)
     visits = int(VISITS * share)
     for done in range(0, visits, 1000):
         seats = bench.seats.of(FOURS, contender.ports, contender.wire, min(1000, visits - done), skip=done)

@@ -28,8 +28,6 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
 class ListeningTwice(Salon):
     """Salon on a unix socket, as deployed, and on TCP too."""
 
-    role = "proxied"
-
     @property
     def socket(self) -> str:
         return str(self.stage.directory / "salon.sock")
@@ -55,7 +53,7 @@ def nginx_tls(bench: Bench) -> Result:
         return Result("nginx and TLS", "only Salon is measured here", {})
     rate = bench.options.rate or 100
     with ExitStack() as stack:
-        salon = stack.enter_context(ListeningTwice(bench.stage))
+        salon = stack.enter_context(ListeningTwice(bench.stage, role="proxied"))
         ways = [_direct(bench, salon, stack)]
         for number, (name, (upstream, changes)) in enumerate(VARIANTS.items(), start=1):
             address = f"unix:{salon.socket}" if upstream == SOCKET else f"127.0.0.1:{salon.ports[0]}"

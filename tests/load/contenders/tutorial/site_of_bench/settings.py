@@ -16,6 +16,8 @@ USE_TZ = True
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [os.environ.get("REDIS_URL", "unix:///nowhere")]},
+        # This version of redis-py has a time-out of its own, which ends the layer's wait for a message, and with it the
+        # connection of whoever heard nothing for five seconds.
+        "CONFIG": {"hosts": [{"address": os.environ.get("REDIS_URL", "unix:///nowhere"), "socket_timeout": None}]},
     }
 }
