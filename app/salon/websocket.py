@@ -388,6 +388,9 @@ class WebSocket:
                 self._parser = Parser()
             self._parser.skip()
             self._sockets.wheel.file(self, CLOSE_TIMEOUT)
+            if self._parser.waiting:
+                # The peer may have closed already, behind messages that the application had no room for.
+                self._sockets.loop.call_soon(self._take_messages)
             self._start_reading()
 
     def _application_ended(self, task: asyncio.Task[None]) -> None:
@@ -495,7 +498,8 @@ class WebSocket:
 
     def _take_messages(self) -> None:
         """Deal with what the parser has, as far as the application has room for it."""
-        parser = self._parser
+        if (parser := self._parser) is None:
+            return
         while self._state in (OPEN, CLOSING) and not (self._is_paused and self._state is OPEN):
             try:
                 if (found := parser.next()) is None:
