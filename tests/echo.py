@@ -44,7 +44,7 @@ async def http(scope, send):
         "taken": len(taken),
         "in_order": taken == sorted(taken),
         "slow_readers": direct._sockets.slow_readers if direct else 0,
-        "http": scope["http_version"],
+        "loop": type(asyncio.get_running_loop()).__module__,
     }
     body = json.dumps(state).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})

@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+import struct
 import subprocess
 
 import pytest
@@ -243,6 +244,39 @@ def test_who_does_not_read_is_closed_and_the_others_notice_nothing(port):
         assert all(payload in (b"x" * 102_400, *(b"%d" % n for n in range(100))) for _, payload in found[:-1])
         for each in others:
             each.socket.close()
+
+
+def test_those_who_vanish_take_nobody_with_them(port):
+    before = get(port)["crowd"]
+    members = [Raw(port).open("/crowd") for _ in range(20)]
+    wait_until(lambda: get(port)["crowd"] == before + 20, "the crowd")
+    speaker, *others = members
+    for number, each in enumerate(others):
+        if number % 2:
+            # The server learns of it from a write or a read, whichever comes first.
+            each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            each.socket.close()
+    for number in range(50):
+        speaker.send(frame(TEXT, f"{number}"))
+        for each in (speaker, *others[::2]):
+            assert each.frame() == (TEXT, b"%d" % number)
+    wait_until(lambda: get(port)["crowd"] == before + 11, "the end of those who left")
+    for each in (speaker, *others[::2]):
+        each.socket.close()
+    wait_until(lambda: get(port)["crowd"] == before, "the end of all")
+
+
+def test_an_idle_connection_takes_a_few_kilobytes(port):
+    warm = [Raw(port).open() for _ in range(200)]
+    before = get(port)["rss"]
+    idle = [Raw(port).open() for _ in range(600)]
+    assert (get(port)["rss"] - before) / len(idle) < 10 * 1024
+    for each in warm + idle:
+        each.socket.close()
+
+
+def test_the_loop_is_uvloops(port):
+    assert get(port)["loop"] == "uvloop"
 
 
 def test_who_floods_has_to_wait_and_nothing_is_lost(port):
