@@ -127,6 +127,17 @@ async def deny(scope, receive, send):
     await send({"type": "websocket.http.response.body", "body": b"and stout"})
 
 
+async def deny_twice(scope, receive, send):
+    await send({"type": "websocket.http.response.start", "status": 418, "headers": []})
+    await send({"type": "websocket.accept"})
+
+
+async def deny_halfway(scope, receive, send):
+    await send({"type": "websocket.http.response.start", "status": 418, "headers": []})
+    await send({"type": "websocket.http.response.body", "body": b"half", "more_body": True})
+    await send({"type": "websocket.close"})
+
+
 async def fail(scope, receive, send):
     raise RuntimeError("before it is accepted")
 
@@ -148,6 +159,8 @@ async def silent(scope, receive, send):
 PATHS = {
     "/crowd": member,
     "/deny": deny,
+    "/deny-halfway": deny_halfway,
+    "/deny-twice": deny_twice,
     "/end": end,
     "/fail": fail,
     "/fail-later": fail_later,

@@ -179,6 +179,17 @@ def test_a_connection_that_has_been_used_for_http(peer):
     assert peer.frame() == (TEXT, b"hello")
 
 
+def test_behind_an_http_request_in_the_same_packet(peer):
+    peer.send(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n" + request() + frame(TEXT, "hello"))
+    status, headers = peer.head()
+    assert status == 200
+    peer._take(int(headers["content-length"]))
+    assert peer.head()[0] == 101
+    assert peer.frame() == (TEXT, b"hello")
+    peer.send(close(1000))
+    assert peer.rest() == [(CLOSE, b"\x03\xe8")]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_client_that_does_not_wait_for_the_answer(peer, way):
     data = request() + frame(TEXT, "early") + frame(TEXT, "bird")
@@ -194,6 +205,8 @@ def test_a_client_that_does_not_wait_for_the_answer(peer, way):
         ("/reject", 403, b"Access denied\n"),
         ("/fail", 500, b"Internal server error\n"),
         ("/deny", 418, b"short and stout"),
+        ("/deny-twice", 418, b""),
+        ("/deny-halfway", 418, b"half"),
     ],
 )
 def test_an_application_that_refuses(peer, way, path, status, body):
