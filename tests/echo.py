@@ -1,5 +1,7 @@
 """A small ASGI application for the tests of the server: each path does one thing."""
 
+import asyncio
+import base64
 import gc
 import json
 import resource
@@ -9,46 +11,162 @@ from salon import frames
 from salon.websocket import broadcast
 
 crowd = set()
+gate = asyncio.Event()
+"""Opened and closed by requests for `/open` and `/shut`."""
+taken = []
+"""What `/gated` has taken."""
 
 
 async def application(scope, receive, send):
-    if scope["type"] == "lifespan":
-        return
     if scope["type"] == "http":
         await http(scope, send)
-        return
-    await receive()
-    await PATHS.get(scope["path"], echo)(scope, receive, send)
+    elif scope["type"] == "websocket":
+        if scope["path"] != "/silent":
+            await receive()
+        await PATHS.get(scope["path"], echo)(scope, receive, send)
 
 
 async def http(scope, send):
+    match scope["path"]:
+        case "/open":
+            gate.set()
+        case "/shut":
+            gate.clear()
+            taken.clear()
     gc.collect()
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    body = json.dumps({"cpu": usage.ru_utime + usage.ru_stime, "rss": resident(), "crowd": len(crowd)}).encode()
+    direct = next(iter(crowd), None)
+    state = {
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "rss": resident(),
+        "crowd": len(crowd),
+        "queued": max((each.queued for each in crowd), default=0),
+        "taken": len(taken),
+        "in_order": taken == sorted(taken),
+        "slow_readers": direct._sockets.slow_readers if direct else 0,
+        "loop": type(asyncio.get_running_loop()).__module__,
+    }
+    body = json.dumps(state).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
 
 
 def resident():
+    """Bytes of memory that the process has."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def echo(scope, receive, send):
-    await send({"type": "websocket.accept"})
+    """Says what it hears; a message "close CODE" makes it close."""
+    subprotocols = scope["subprotocols"]
+    headers = [(b"X-Echo", b"yes")]
+    await send(
+        {"type": "websocket.accept", "subprotocol": subprotocols[0] if subprotocols else None, "headers": headers}
+    )
     while (event := await receive())["type"] == "websocket.receive":
-        await send({**event, "type": "websocket.send"})
+        if event.get("text", "").startswith("close "):
+            _, code, reason = event["text"].split(" ", 2)
+            await send({"type": "websocket.close", "code": int(code), "reason": reason})
+        else:
+            await send({**event, "type": "websocket.send"})
+
+
+async def tell_scope(scope, receive, send):
+    await send({"type": "websocket.accept"})
+    shown = {name: value for name, value in scope.items() if name != "extensions"}
+    shown["extensions"] = sorted(scope["extensions"])
+    await send(
+        {"type": "websocket.send", "text": json.dumps(shown, default=lambda value: base64.b64encode(value).decode())}
+    )
+    await receive()
 
 
 async def member(scope, receive, send):
-    """What one says is sent to all, at once."""
+    """What one says is sent to all, at once; "big N" is N KiB to all."""
     await send({"type": "websocket.accept"})
     direct = scope["extensions"]["salon.direct"]["socket"]
     crowd.add(direct)
     try:
         while (event := await receive())["type"] == "websocket.receive":
-            broadcast(crowd, frames.text(event["text"].encode()))
+            text = event["text"]
+            broadcast(crowd, frames.text(b"x" * 1024 * int(text[4:]) if text.startswith("big ") else text.encode()))
     finally:
         crowd.discard(direct)
 
 
-PATHS = {"/crowd": member}
+async def gated(scope, receive, send):
+    """Takes nothing until the gate is open."""
+    await send({"type": "websocket.accept"})
+    await gate.wait()
+    while (event := await receive())["type"] == "websocket.receive":
+        taken.append(int(event["text"][:8]))
+    taken.append(2**31)
+
+
+async def race(scope, receive, send):
+    direct = scope["extensions"]["salon.direct"]["socket"]
+    direct.send_frames(frames.text(b"too early"))
+    broadcast([direct], frames.text(b"too early"))
+    await send({"type": "websocket.accept"})
+    direct.send_frames(frames.text(b"1"))
+    broadcast([direct], frames.text(b"2") + frames.text(b"3"))
+    await send({"type": "websocket.send", "text": "4"})
+    direct.send_frames(frames.text(b"5"))
+    direct.close(1012, "restart")
+    direct.send_frames(frames.text(b"too late"))
+    broadcast([direct], frames.text(b"too late"))
+
+
+async def reject(scope, receive, send):
+    await send({"type": "websocket.close"})
+
+
+async def deny(scope, receive, send):
+    await send({"type": "websocket.http.response.start", "status": 418, "headers": [(b"X-Why", b"tea")]})
+    await send({"type": "websocket.http.response.body", "body": b"short ", "more_body": True})
+    await send({"type": "websocket.http.response.body", "body": b"and stout"})
+
+
+async def deny_twice(scope, receive, send):
+    await send({"type": "websocket.http.response.start", "status": 418, "headers": []})
+    await send({"type": "websocket.accept"})
+
+
+async def deny_halfway(scope, receive, send):
+    await send({"type": "websocket.http.response.start", "status": 418, "headers": []})
+    await send({"type": "websocket.http.response.body", "body": b"half", "more_body": True})
+    await send({"type": "websocket.close"})
+
+
+async def fail(scope, receive, send):
+    raise RuntimeError("before it is accepted")
+
+
+async def fail_later(scope, receive, send):
+    await send({"type": "websocket.accept"})
+    await receive()
+    raise RuntimeError("after it is accepted")
+
+
+async def end(scope, receive, send):
+    await send({"type": "websocket.accept"})
+
+
+async def silent(scope, receive, send):
+    await asyncio.Event().wait()
+
+
+PATHS = {
+    "/crowd": member,
+    "/deny": deny,
+    "/deny-halfway": deny_halfway,
+    "/deny-twice": deny_twice,
+    "/end": end,
+    "/fail": fail,
+    "/fail-later": fail_later,
+    "/gated": gated,
+    "/race": race,
+    "/reject": reject,
+    "/scope": tell_scope,
+    "/silent": silent,
+}

@@ -286,6 +286,8 @@ class WebSocket:
     def _deny(self, message: dict) -> None:
         """The extension `websocket.http.response`: the application refuses with an answer of its own."""
         if message["type"] == "websocket.http.response.start":
+            if self._state is DENYING:
+                raise RuntimeError("An HTTP response has one start")
             headers = [*message.get("headers", ()), (b"Connection", b"close")]
             if not any(name.lower() == b"server" for name, _ in headers):
                 headers += self._server_header()
@@ -343,6 +345,8 @@ class WebSocket:
         elif self._state is OPEN:
             raise RuntimeError(f"{kind} comes before the connection is accepted")
         elif kind == "websocket.accept":
+            if self._state is DENYING:
+                raise RuntimeError("The connection is being refused")
             self._accepted(message)
         elif kind in ("websocket.http.response.start", "websocket.http.response.body"):
             self._deny(message)
@@ -375,8 +379,10 @@ class WebSocket:
         Raises `ValueError` for a code that may not be sent.
         """
         frame = frames.close(code, reason)
-        if self._state in (CONNECTING, DENYING):
+        if self._state is CONNECTING:
             self.refuse(403, "Access denied")
+        elif self._state is DENYING:
+            self._rejected()
         elif self._state is OPEN:
             self._state = CLOSING
             self.direct = None
@@ -388,6 +394,9 @@ class WebSocket:
                 self._parser = Parser()
             self._parser.skip()
             self._sockets.wheel.file(self, CLOSE_TIMEOUT)
+            if self._parser.waiting:
+                # The peer may have closed already, behind messages that the application had no room for.
+                self._sockets.loop.call_soon(self._take_messages)
             self._start_reading()
 
     def _application_ended(self, task: asyncio.Task[None]) -> None:
@@ -494,7 +503,8 @@ class WebSocket:
 
     def _take_messages(self) -> None:
         """Deal with what the parser has, as far as the application has room for it."""
-        parser = self._parser
+        if (parser := self._parser) is None:
+            return
         while self._state in (OPEN, CLOSING) and not (self._is_paused and self._state is OPEN):
             try:
                 if (found := parser.next()) is None:
@@ -684,7 +694,7 @@ class WebSocket:
             self._look_for_life()
         elif self._state in (CONNECTING, DENYING):
             logger.warning("The application did not answer a handshake in time: %r", self)
-            self.refuse(403, "Access denied")
+            self.close()
         elif self._state is CLOSED:
             if self.task:
                 logger.warning("The application of %r took too long to end, and was cancelled", self)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from client import connected
@@ -38,6 +39,12 @@ def demo(directory, *arguments, host="localhost"):
 def variables(printed):
     """The lines for `.env.local`, as a frontend would read them."""
     return dict(re.findall(r"^(NEXT_PUBLIC_\w+)=(.*)$", printed, re.MULTILINE))
+
+
+def test_it_runs_on_uvloop(embedded):
+    """Daphne is an application of Django's, and makes a loop of its own when it is loaded before somebody else has."""
+    for process in embedded.processes:
+        assert "/uvloop/" in Path(f"/proc/{process.pid}/maps").read_text()
 
 
 async def test_what_it_prints_is_all_that_a_frontend_needs(tmp_path):
