@@ -17,7 +17,7 @@ CHAT = PROJECT / "app" / "chat"
 
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
-    {"protocol", "models", "frontend", "keys", "batches", "sql"},
+    {"protocol", "models", "frontend", "keys", "batches", "deadlines", "sql"},
     {"database", "people", "files", "limits", "claims", "asyncapi"},
     {"auth", "rooms", "origins"},
     {"connection", "messages"},
