@@ -8,11 +8,22 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Concat
 from django.dispatch import Signal
 
+from chat import sql
 from chat.models import ChatMessage, ChatRoom, Membership, Role, RoomType, User
 from chat.protocol import ChatError, ErrorCode
 
 MODERATORS = frozenset({Role.TEACHER, Role.SCHOOL_ADMIN, Role.SUPER_ADMIN, Role.ADMIN})
 """Who may create rooms, invite, moderate, and write in announcement rooms."""
+
+# A room of many is read once, and not once for each of its members who is asked for.
+MEMBERS_OF_ROOMS_OF = """
+    SELECT others.room_id, others.user_id FROM chat_membership AS others WHERE others.room_id IN (
+        SELECT theirs.room_id
+        FROM chat_membership AS theirs
+        JOIN chat_chatroom AS room ON room.id = theirs.room_id
+        WHERE theirs.user_id IN ({user_ids}) AND NOT room.is_deleted
+    )
+"""
 
 members_added = Signal()
 """Several people came into a room at once: `room`, `users`. Single memberships send the signals of their model."""
@@ -114,6 +125,18 @@ def people_sharing_a_room(user_id: int) -> list[int]:
         .values_list("pk", flat=True)
         .distinct()
     )
+
+
+def people_sharing_rooms(user_ids: list[int]) -> dict[int, list[int]]:
+    """For each of several people, the ids of the others who are in a room with her, by one statement."""
+    members: dict[int, set[int]] = {}
+    for room_id, user_id in sql.rows(MEMBERS_OF_ROOMS_OF, user_ids=user_ids):
+        members.setdefault(room_id, set()).add(user_id)
+    found: dict[int, set[int]] = {user_id: set() for user_id in user_ids}
+    for here in members.values():
+        for user_id in found.keys() & here:
+            found[user_id] |= here
+    return {user_id: list(others - {user_id}) for user_id, others in found.items()}
 
 
 def people_with(ids: Collection[int]) -> list[User]:
