@@ -15,11 +15,19 @@ class Batches(Generic[Item, Outcome]):
     """Hands items to `answer` in batches of at most `greatest`, one batch after the other, in the order they came.
 
     `answer` returns for each item its outcome, or the exception that whoever asked is to get; what it raises, all get.
+    `linger`: so many seconds a batch waits for company, if the one before had some; who comes alone never waits.
     """
 
-    def __init__(self, answer: Callable[[list[Item]], Awaitable[Sequence[Outcome | Exception]]], greatest: int) -> None:
+    def __init__(
+        self,
+        answer: Callable[[list[Item]], Awaitable[Sequence[Outcome | Exception]]],
+        greatest: int,
+        linger: float = 0.0,
+    ) -> None:
         self._answer = answer
         self._greatest = greatest
+        self._linger = linger
+        self._had_company = False
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
         self._worker: asyncio.Task[None] | None = None
 
@@ -37,12 +45,20 @@ class Batches(Generic[Item, Outcome]):
 
     async def _work(self) -> None:
         try:
-            while waiting := [each for each in self._waiting if not each[1].done()]:
+            while waiting := self._still_waiting():
+                if self._linger and self._had_company and len(waiting) < self._greatest:
+                    await asyncio.sleep(self._linger)
+                    if not (waiting := self._still_waiting()):
+                        break
                 batch, self._waiting = waiting[: self._greatest], waiting[self._greatest :]
+                self._had_company = len(batch) > 1
                 await self._settle(batch)
         finally:
             self._waiting = []
             self._worker = None
+
+    def _still_waiting(self) -> list[tuple[Item, asyncio.Future[Outcome]]]:
+        return [each for each in self._waiting if not each[1].done()]
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Outcome]]]) -> None:
         try:

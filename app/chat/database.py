@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+LINGER = 0.003
+"""Seconds that people who come together wait for more of them: each of their statements is then for twice as many."""
+
 LOOK_INTERVAL = 1.0
 """Seconds after which a thread looks whether its connection still works, and is not too old, before it uses it."""
 

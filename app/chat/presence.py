@@ -215,7 +215,7 @@ async def _states_of(room_ids: list[int]) -> list[list[UserStatus]]:
     return [found[room_id] for room_id in room_ids]
 
 
-_states: Batches[int, list[UserStatus]] = Batches(_states_of, MAX_BATCH)
+_states: Batches[int, list[UserStatus]] = Batches(_states_of, MAX_BATCH, database.LINGER)
 
 
 def beat(process: str) -> bool:
@@ -272,7 +272,7 @@ class Keeper:
         self._last_beat = 0.0
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._departures: dict[int, Deadline] = {}
-        self._free: Batches[tuple[int, bool], Change] = Batches(self._write, MAX_BATCH)
+        self._free: Batches[tuple[int, bool], Change] = Batches(self._write, MAX_BATCH, database.LINGER)
         self._busy: Batches[tuple[int, bool], Change] = Batches(self._write_patiently, MAX_BATCH)
         self._tasks: set[asyncio.Task[None]] = set()
 
