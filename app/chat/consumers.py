@@ -148,12 +148,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
         left = (identity.expires_at - datetime.now(UTC)).total_seconds()
         # A timer of years overflows; by then another token is due anyway.
         warn_after = min(max(0.0, left - EXPIRY_WARNING), 30 * 86400)
-        self._start_timer(warn_after, lambda: self._warn(identity.expires_at))
+        # Thousands wait for hours: what they wait with is small.
+        self._start_timer(warn_after, self._warn)
 
-    def _warn(self, expires_at: datetime) -> None:
-        left = (expires_at - datetime.now(UTC)).total_seconds()
+    def _warn(self) -> None:
+        identity = self.connection.identity
+        left = (identity.expires_at - datetime.now(UTC)).total_seconds()
         if left > EXPIRY_WARNING + 1:
-            self._wait_for_expiry(self.connection.identity)
+            self._wait_for_expiry(identity)
             return
         sentence = "Your token is about to expire; send `auth` with a fresh one to stay connected."
         self.connection.send(protocol.encode_error(ChatError(ErrorCode.TOKEN_EXPIRING, sentence)))
