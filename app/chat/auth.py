@@ -1,7 +1,10 @@
-"""Who is it? Signed tokens, and Django's session cookie. All of it is synchronous and reads the database."""
+"""Who is it? Signed tokens, and Django's session cookie.
+
+All of it reads the database, and all of it but `identify` is synchronous.
+"""
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,11 +17,15 @@ from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest, parse_cookie
 from django.utils import timezone
 
-from chat import claims, keys
+from chat import claims, database, keys, sql
+from chat.batches import Batches
 from chat.claims import Claims
 from chat.models import RevokedToken, User
 from chat.people import person
 from chat.protocol import ChatError, ErrorCode, SenderInfo
+
+MAX_BATCH = 200
+"""Tokens that are looked up together."""
 
 KEPT_WITHOUT_END = timedelta(days=3650)
 """How long a revoked token is remembered that does not say when it ends."""
@@ -52,6 +59,49 @@ def create_token(user: User, lifetime: timedelta) -> str:
     return jwt.encode(content, settings.TOKEN_KEY, algorithm=keys.HS256)
 
 
+class _UnsettledError(Exception):
+    """Somebody has to be written down first, as she is new or called otherwise: that is not done for many at once."""
+
+
+async def identify(token: str) -> Identity:
+    """The same as `identity_of_token`, with whom else connects at the moment. Raises `unavailable` too."""
+    try:
+        return await database.in_time(_identities.ask(token))
+    except _UnsettledError:
+        return await database.query(identity_of_token, token)
+
+
+async def _identify(tokens: list[str]) -> Sequence[Identity | Exception]:
+    return await database.query(_identities_of, tokens)
+
+
+_identities: Batches[str, Identity] = Batches(_identify, MAX_BATCH, database.PACE)
+
+
+def _identities_of(tokens: list[str]) -> list[Identity | Exception]:
+    """Whom tokens name, by one statement for those who name an id and one for those who name a subject."""
+    read = [_read(token) for token in tokens]
+    found = iter(_found([said for said in read if isinstance(said, Claims)]))
+    return [said if isinstance(said, Exception) else _settled(said, *next(found)) for said in read]
+
+
+def _read(token: str) -> Claims | Exception:
+    try:
+        return claims.read(token)
+    except Exception as error:  # noqa: BLE001 (it is hers whose token it is, and not the others')
+        return error
+
+
+def _settled(said: Claims, user: User | None, is_revoked: bool) -> Identity | Exception:
+    if user is None and not is_revoked and settings.TOKEN_CREATES_PEOPLE:
+        return _UnsettledError()
+    try:
+        identity = _identity(said, user, is_revoked)
+        return _UnsettledError() if settings.TOKEN_CREATES_PEOPLE and _news(user, said) else identity
+    except ChatError as error:
+        return error
+
+
 def identity_of_token(token: str) -> Identity:
     """Whom a token names: by `user_id`, or else by `sub`, which is her id or her `subject`.
 
@@ -60,21 +110,73 @@ def identity_of_token(token: str) -> Identity:
     she counts no more; `invalid_token` for everything else.
     """
     said = claims.read(token)
-    if RevokedToken.objects.filter(pk=said.digest).exists():
-        raise ChatError(ErrorCode.REVOKED, "This token has been revoked; log in again.")
-    user = _find(said)
-    if user is None and settings.TOKEN_CREATES_PEOPLE:
+    [(user, is_revoked)] = _found([said])
+    if user is None and not is_revoked and settings.TOKEN_CREATES_PEOPLE:
         user = _create(said)
+    identity = _identity(said, user, is_revoked)
+    if settings.TOKEN_CREATES_PEOPLE and (news := _news(user, said)):
+        _refresh(user, said, news)
+        identity = _identity(said, user, is_revoked)
+    return identity
+
+
+def _identity(said: Claims, user: User | None, is_revoked: bool) -> Identity:
+    """Who is connected by a token of this user's. Raises `ChatError`: `revoked`, `invalid_token`."""
+    if is_revoked:
+        raise ChatError(ErrorCode.REVOKED, "This token has been revoked; log in again.")
     if user is None:
         raise claims.invalid("The token names a person who is not known here; an operator creates her.")
     if not user.is_active:
         raise ChatError(ErrorCode.REVOKED, "This account has been deactivated; ask an administrator.")
     if _is_too_old(said.issued_at, user.tokens_valid_after):
         raise ChatError(ErrorCode.REVOKED, "The tokens of this account have been revoked; log in again.")
-    if settings.TOKEN_CREATES_PEOPLE:
-        _refresh(user, said)
     ends = said.expires_at + timedelta(seconds=settings.TOKEN_LEEWAY)
     return Identity(person(user), ends, said.issued_at, said.digest)
+
+
+FIELDS = (
+    "id",
+    "username",
+    "first_name",
+    "last_name",
+    "is_staff",
+    "is_active",
+    "role",
+    "avatar",
+    "tokens_valid_after",
+    "profile_issued_at",
+)
+"""What the statements below find of a person, in the order of the model, as `from_db` takes it."""
+
+BY_ID = """
+    WITH wanted (number, name, digest) AS (VALUES {wanted})
+    SELECT wanted.number, revoked.digest, users.id, users.username, users.first_name, users.last_name, users.is_staff,
+        users.is_active, users.role, users.avatar, users.tokens_valid_after, users.profile_issued_at
+    FROM wanted
+    LEFT JOIN chat_user AS users ON users.id = wanted.name
+    LEFT JOIN chat_revokedtoken AS revoked ON revoked.digest = wanted.digest
+"""
+BY_SUBJECT = BY_ID.replace("users.id = wanted.name", "users.subject = wanted.name")
+
+
+def _found(all_said: list[Claims]) -> list[tuple[User | None, bool]]:
+    """For each token, whom it names, if she is known, and whether it was revoked."""
+    found = {}
+    wanted = list(enumerate(all_said))
+    by_id = [(number, said.user_id, said.digest) for number, said in wanted if said.user_id is not None]
+    by_subject = [(number, said.subject, said.digest) for number, said in wanted if said.user_id is None]
+    for statement, some in ((BY_ID, by_id), (BY_SUBJECT, by_subject)):
+        if some:
+            for number, revoked, *values in sql.rows(statement, wanted=some):
+                found[number] = _user(values), revoked is not None
+    return [found[number] for number, _ in wanted]
+
+
+def _user(values: list) -> User | None:
+    if values[0] is None:
+        return None
+    *others, valid_after, issued_at = values
+    return User.from_db(connection.alias, FIELDS, [*others, sql.moment(valid_after), sql.moment(issued_at)])
 
 
 def identity_of_cookie(header: str) -> Identity | None:
@@ -183,13 +285,16 @@ def move_ids_beyond(user_id: int) -> None:
         )
 
 
-def _refresh(user: User, said: Claims) -> None:
+def _news(user: User, said: Claims) -> dict[str, str]:
+    """What a token says otherwise than is known, and is to be kept. Raises `ChatError` (`invalid_token`)."""
     # An account of the host is its operator's to name; and what an older token says was true before.
     if user.is_staff or (user.profile_issued_at and not (said.issued_at and said.issued_at > user.profile_issued_at)):
-        return
-    fields = claims.profile(said.content)
-    if changed := [name for name, value in fields.items() if getattr(user, name) != value]:
-        for name in changed:
-            setattr(user, name, fields[name])
-        user.profile_issued_at = said.issued_at
-        user.save(update_fields=[*changed, "profile_issued_at"])
+        return {}
+    return {name: value for name, value in claims.profile(said.content).items() if getattr(user, name) != value}
+
+
+def _refresh(user: User, said: Claims, news: dict[str, str]) -> None:
+    for name, value in news.items():
+        setattr(user, name, value)
+    user.profile_issued_at = said.issued_at
+    user.save(update_fields=[*news, "profile_issued_at"])

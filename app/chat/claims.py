@@ -2,6 +2,9 @@
 
 import hashlib
 import re
+import threading
+import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +19,9 @@ from chat.protocol import ChatError, ErrorCode, is_storable
 GREATEST_ID = 2**53 - 1
 MAX_NAME = 150
 """Characters of `name`: so the words before its first space and those after it fit into their columns."""
+
+REMEMBERED_TOKENS = 2048
+"""Tokens whose signature is not checked again: those of pages that are reloaded, and of calls of the HTTP API."""
 
 LAST_SECOND = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 """A time beyond this is this one: nearly the last that a `datetime` can hold, and still with room for a leeway."""
@@ -36,8 +42,49 @@ class Claims:
     content: dict[str, Any]
 
 
+class Remembered:
+    """What tokens said that were found good, signature and all, those that were asked for longest ago forgotten.
+
+    A token counts as the same only to the last letter of its signature. Its times are looked at whenever it is asked
+    for, and what was found good by other keys than those of now is not known. For several threads.
+    """
+
+    def __init__(self, greatest: int = REMEMBERED_TOKENS) -> None:
+        self._greatest = greatest
+        self._known: OrderedDict[bytes, tuple[object, Claims]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, token: str, edition: object) -> Claims | None:
+        """What this token says, if it is known with this edition of the keys and counts at this moment."""
+        name = _name(token)
+        with self._lock:
+            known_by, said = self._known.get(name, (None, None))
+            if said is None or known_by is not edition:
+                return None
+            self._known.move_to_end(name)
+        return said if _counts_now(said.content) else None
+
+    def keep(self, token: str, edition: object, said: Claims) -> None:
+        with self._lock:
+            self._known[_name(token)] = edition, said
+            if len(self._known) > self._greatest:
+                self._known.popitem(last=False)
+
+
+_remembered = Remembered()
+
+
 def read(token: str) -> Claims:
     """What the token says. Raises `ChatError`: `token_expired`, or `invalid_token` for all else that is wrong."""
+    # Before the signature is checked: what is found good by keys that go meanwhile is not kept as good by the new ones.
+    edition = keys.ring().edition()
+    if (said := _remembered.find(token, edition)) is None:
+        said = _read(token)
+        _remembered.keep(token, edition, said)
+    return said
+
+
+def _read(token: str) -> Claims:
     content = _verified(token)
     user_id, subject = _named(content)
     return Claims(
@@ -48,6 +95,17 @@ def read(token: str) -> Claims:
         digest=digest(token),
         content=content,
     )
+
+
+def _name(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _counts_now(content: dict[str, Any]) -> bool:
+    """Whether the times of a token that was good once let it count now, as PyJWT reads them: in whole seconds."""
+    now, leeway = time.time(), settings.TOKEN_LEEWAY
+    begins = max(int(content.get(claim) or 0) for claim in ("iat", "nbf"))
+    return begins <= now + leeway and int(content["exp"]) > now - leeway
 
 
 def unverified_expiry(token: str) -> datetime | None:

@@ -1,6 +1,5 @@
 """One WebSocket: who is it, what does she want, what is she told when it cannot be."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from django.conf import settings
 from chat import auth, claims, conversation, database, limits, protocol
 from chat.auth import Identity
 from chat.connection import Connection
+from chat.deadlines import Deadline, deadlines
 from chat.hub import hub
 from chat.journal import Draft
 from chat.limits import Bucket
@@ -65,7 +65,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.scope = scope
         self.base_send = send
         self.connection = Connection(send, direct["socket"] if direct else None)
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: Deadline | None = None
         self._events = Bucket(settings.LIMITS["events"])
         self._patience = Bucket(settings.LIMIT_PATIENCE)
         try:
@@ -107,13 +107,13 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _identity_of_handshake(self) -> Identity | None:
         """What the query string, the `Authorization` header or the session cookie says, or None."""
-        headers = dict(self.scope["headers"])
         token = parse_qs(self.scope["query_string"].decode("latin1")).get("token", [""])[0]
-        scheme, _, credentials = headers.get(b"authorization", b"").decode("latin1").partition(" ")
-        if not token and scheme.lower() == "bearer":
-            token = credentials.strip()
         if token:
-            return await database.query(auth.identity_of_token, token)
+            return await auth.identify(token)
+        headers = dict(self.scope["headers"])
+        scheme, _, credentials = headers.get(b"authorization", b"").decode("latin1").partition(" ")
+        if scheme.lower() == "bearer" and (token := credentials.strip()):
+            return await auth.identify(token)
         if cookie := headers.get(b"cookie"):
             return await database.query(auth.identity_of_cookie, cookie.decode("latin1"))
         return None
@@ -147,12 +147,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
         left = (identity.expires_at - datetime.now(UTC)).total_seconds()
         # A timer of years overflows; by then another token is due anyway.
         warn_after = min(max(0.0, left - EXPIRY_WARNING), 30 * 86400)
-        self._start_timer(warn_after, lambda: self._warn(identity.expires_at))
+        # Thousands wait for hours: what they wait with is small.
+        self._start_timer(warn_after, self._warn)
 
-    def _warn(self, expires_at: datetime) -> None:
-        left = (expires_at - datetime.now(UTC)).total_seconds()
+    def _warn(self) -> None:
+        identity = self.connection.identity
+        left = (identity.expires_at - datetime.now(UTC)).total_seconds()
         if left > EXPIRY_WARNING + 1:
-            self._wait_for_expiry(self.connection.identity)
+            self._wait_for_expiry(identity)
             return
         sentence = "Your token is about to expire; send `auth` with a fresh one to stay connected."
         self.connection.send(protocol.encode_error(ChatError(ErrorCode.TOKEN_EXPIRING, sentence)))
@@ -160,7 +162,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     def _start_timer(self, seconds: float, act: Callable[[], None]) -> None:
         self._stop_timer()
-        self._deadline = asyncio.get_running_loop().call_later(seconds, act)
+        self._deadline = deadlines.after(seconds, act)
 
     def _stop_timer(self) -> None:
         if self._deadline:
@@ -227,7 +229,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if protocol.claimed_user(event) not in (None, known.id):
             raise _identity_mismatch()
         if event.data.token:
-            identity = await database.query(auth.identity_of_token, event.data.token)
+            identity = await auth.identify(event.data.token)
             if identity.person.id != known.id:
                 raise _identity_mismatch()
             self.connection.identity = identity
@@ -238,7 +240,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         # The token came in time; how long its check takes is not the client's fault.
         self._stop_timer()
         try:
-            identity = await database.query(auth.identity_of_token, event.data.token)
+            identity = await auth.identify(event.data.token)
             if protocol.claimed_user(event) not in (None, identity.person.id):
                 raise _identity_mismatch()
             await self._authenticated(identity)

@@ -55,7 +55,7 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
         await hub.listen(room_id)
     attendance = hub.join(connection, room_id, is_held=True)
     try:
-        missed, states = await database.query(_before, connection.person.id, room_id, wanted)
+        missed, states = await _before(connection.person.id, room_id, wanted)
     except BaseException:
         hub.leave(connection, room_id)
         raise
@@ -69,12 +69,16 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
         connection.send(*states)
 
 
-def _before(user_id: int, room_id: int, wanted: JoinData) -> tuple[Missed | None, list[UserStatus]]:
-    missed = None
-    if wanted.since is not None or wanted.history is not None:
-        missed = messages.missed(room_id, wanted.since, wanted.history)
-        messages.mark_delivered([(room_id, [user_id], missed.last_seq)])
-    return missed, presence.states(room_id, user_id)
+async def _before(user_id: int, room_id: int, wanted: JoinData) -> tuple[Missed | None, list[UserStatus]]:
+    if wanted.since is None and wanted.history is None:
+        return None, await presence.states_for(user_id, room_id)
+    return await database.query(_missed_and_states, user_id, room_id, wanted)
+
+
+def _missed_and_states(user_id: int, room_id: int, wanted: JoinData) -> tuple[Missed, list[UserStatus]]:
+    missed = messages.missed(room_id, wanted.since, wanted.history)
+    messages.mark_delivered([(room_id, [user_id], missed.last_seq)])
+    return missed, presence.others_than(user_id, presence.states([room_id])[room_id])
 
 
 def _history(room_id: int, wanted: JoinData, missed: Missed) -> list[History]:

@@ -7,13 +7,17 @@ everybody; these are several, and what waits for them has a time-out.
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+import math
+import select
+import threading
+import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
 from chat.protocol import ChatError, ErrorCode
 
@@ -22,10 +26,17 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+PACE = 0.003
+"""Seconds from one batch of people who come to the next: each of their statements is then for twice as many."""
+
+LOOK_INTERVAL = 1.0
+"""Seconds after which a thread looks whether its connection still works, and is not too old, before it uses it."""
+
 _threads = ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix="database")
 # Threads of their own for the HTTP API: a call there may wait for the journal, which needs one of the others.
 _http_threads = ThreadPoolExecutor(settings.HTTP_THREADS, thread_name_prefix="http")
 _thread_ahead = ThreadPoolExecutor(1, thread_name_prefix="database-ahead")
+_this_thread = threading.local()
 
 
 async def query(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -33,9 +44,17 @@ async def query(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     Raises `ChatError` (`unavailable`) when the database is away or has not answered after `DATABASE_TIMEOUT` seconds.
     """
+    return await in_time(finish(function, *args, **kwargs))
+
+
+async def in_time(answer: Awaitable[T]) -> T:
+    """The answer, which comes from the database by whatever way.
+
+    Raises `ChatError` (`unavailable`) when it has not come after `DATABASE_TIMEOUT` seconds.
+    """
     try:
         async with asyncio.timeout(settings.DATABASE_TIMEOUT):
-            return await finish(function, *args, **kwargs)
+            return await answer
     except TimeoutError:
         raise unavailable("timed out") from None
 
@@ -74,8 +93,7 @@ async def serve(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 def _run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    # Outside of a request nobody else drops a connection that broke or is too old.
-    close_old_connections()
+    _renew_connection()
     return function(*args, **kwargs)
 
 
@@ -86,3 +104,26 @@ def _run_often(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
         # To ask before each use whether the connection lives would double what is asked of the database.
         close_old_connections()
         raise
+
+
+def _renew_connection() -> None:
+    """Drop this thread's connection where it broke or is too old: outside of a request nobody else does.
+
+    Whether it works, Django finds out with a statement of its own; so it is not asked each time, but when a moment has
+    passed, after an error, and when the server has closed the connection.
+    """
+    now = time.monotonic()
+    if now - getattr(_this_thread, "looked", -math.inf) >= LOOK_INTERVAL or connection.errors_occurred or _is_told():
+        _this_thread.looked = now
+        close_old_connections()
+
+
+def _is_told() -> bool:
+    """Whether the server has sent something that nobody asked for: mostly, that it ends the connection."""
+    if (driver := connection.connection) is None or connection.vendor != "postgresql":
+        return False
+    if driver.closed:
+        return True
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -64,6 +64,12 @@ class KeyRing:
         self._look_interval = look_interval
         self._looked = time.monotonic()
         self._looking = threading.Lock()
+        self._edition = object()
+
+    def edition(self) -> object:
+        """What stays the same object as long as the keys do."""
+        self._look()
+        return self._edition
 
     def find(self, algorithm: str, kid: str | None) -> list[Key]:
         """The keys that a token of this algorithm can be signed with; `kid` chooses among those that have one."""
@@ -87,6 +93,7 @@ class KeyRing:
     def _read_again(self, path: Path) -> None:
         try:
             self._keys[path] = read(path)
+            self._edition = object()
         except ImproperlyConfigured as error:
             logger.error("%s The keys that it held before stay in use.", error)
         else:

@@ -174,8 +174,11 @@ def mark_delivered(arrivals: Iterable[tuple[int, Collection[int], int]]) -> None
         postgresql.mark_delivered([(room_id, user_id, seq) for room_id, ids, seq in arrivals for user_id in ids])
         return
     for room_id, user_ids, seq in arrivals:
+        behind = Membership.objects.filter(room_id=room_id, user_id__in=user_ids, delivered_seq__lt=seq)
+        if len(user_ids) == 1:
+            behind.update(delivered_seq=seq)
+            continue
         with transaction.atomic():
-            behind = Membership.objects.filter(room_id=room_id, user_id__in=user_ids, delivered_seq__lt=seq)
             # Everything that locks memberships does so in the order of their ids, so that nobody waits in a circle.
             locked = list(behind.select_for_update().order_by("pk").values_list("pk", flat=True))
             Membership.objects.filter(pk__in=locked).update(delivered_seq=seq)

@@ -7,26 +7,52 @@ not been heard of for `PRESENCE_TIMEOUT` seconds counts no more; the first proce
 
 import asyncio
 import contextlib
+import functools
 import logging
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from chat import database, protocol, rooms
+from chat import database, protocol, rooms, sql
+from chat.batches import Batches
 from chat.connection import Connection
+from chat.deadlines import Deadline, deadlines
 from chat.hub import hub
-from chat.models import Presence, ServerProcess, User
+from chat.models import ServerProcess, User
 from chat.protocol import ChatError, ErrorCode, Status, UserStatus, UserStatusData
 
 logger = logging.getLogger(__name__)
 
 RANK: dict[Status, int] = {"offline": 0, "away": 1, "online": 2}
+
+MAX_BATCH = 200
+"""People of one transaction, and rooms that are looked at together."""
+
+
+class BusyError(Exception):
+    """Somebody else has a hold of her row in the database."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """How present a person is at a process; `status` None: not at all. `is_told`: even if it changes nothing."""
+
+    user_id: int
+    status: Status | None
+    connections: int
+    is_told: bool = False
+
+    @property
+    def stored(self) -> tuple[str, int]:
+        """The columns of her row."""
+        return "" if self.status == "offline" else self.status, self.connections
 
 
 @dataclass(frozen=True)
@@ -49,65 +75,147 @@ def most_present(statuses: list[Status]) -> Status:
     return max(statuses, key=RANK.__getitem__, default="offline")
 
 
-def _living() -> QuerySet[Presence]:
-    return Presence.objects.filter(process__expires_at__gt=timezone.now())
+LOCK = "SELECT id FROM chat_user WHERE id IN ({user_ids}) ORDER BY id"
+LOCK_AND_WAIT = f"{LOCK} FOR NO KEY UPDATE"
+LOCK_OR_SKIP = f"{LOCK} FOR NO KEY UPDATE SKIP LOCKED"
+LIVING = """
+    SELECT presence.user_id, presence.process_id, presence.status, presence.connections
+    FROM chat_presence AS presence
+    JOIN chat_serverprocess AS process ON process.uuid = presence.process_id
+    WHERE presence.user_id IN ({user_ids}) AND process.expires_at > {now}
+"""
+KEEP = """
+    INSERT INTO chat_presence (process_id, user_id, status, connections) VALUES {rows}
+    ON CONFLICT (process_id, user_id) DO UPDATE SET status = excluded.status, connections = excluded.connections
+"""
+FORGET = "DELETE FROM chat_presence WHERE process_id = {process} AND user_id IN ({user_ids})"
+SEE = "UPDATE chat_user SET last_seen = {now} WHERE id IN ({user_ids})"
+SEE_LATER = """
+    UPDATE chat_user SET last_seen = {then} WHERE id IN ({user_ids}) AND (last_seen IS NULL OR last_seen < {then})
+"""
+STATES = """
+    SELECT membership.room_id, users.id, users.last_seen,
+        CASE WHEN process.uuid IS NULL THEN '' ELSE presence.status END
+    FROM chat_membership AS membership
+    JOIN chat_user AS users ON users.id = membership.user_id
+    LEFT JOIN chat_presence AS presence ON presence.user_id = users.id
+    LEFT JOIN chat_serverprocess AS process ON process.uuid = presence.process_id AND process.expires_at > {now}
+    WHERE membership.room_id IN ({room_ids}) AND users.is_active AND users.last_seen IS NOT NULL
+"""
+
+Rows = dict[UUID | str, tuple[str, int]]
+"""For each living process that a person is connected to, the columns of her row there."""
 
 
-def _status(rows: list[Presence]) -> Status:
-    return most_present([row.status or "offline" for row in rows])
+def _locked(user_ids: list[int], *, can_wait: bool) -> set[int]:
+    """Lock the rows of people, in the order of their ids; those that are locked now."""
+    statement = LOCK_AND_WAIT if can_wait else LOCK_OR_SKIP
+    if not connection.features.has_select_for_update:
+        # SQLite lets one transaction write at a time.
+        statement = LOCK
+    return {user_id for (user_id,) in sql.rows(statement, user_ids=user_ids)}
+
+
+def _living(user_ids: list[int]) -> defaultdict[int, Rows]:
+    found: defaultdict[int, Rows] = defaultdict(dict)
+    for user_id, process, *columns in sql.rows(LIVING, user_ids=user_ids, now=timezone.now()):
+        found[user_id][process] = tuple(columns)
+    return found
+
+
+def _status(rows: Rows) -> Status:
+    return most_present([status or "offline" for status, _ in rows.values()])
 
 
 @transaction.atomic
-def record(process: str, user_id: int, status: Status | None, connections: int, is_told: bool) -> Change:
-    """Write down how present she is at a process; `status` None: not at all. `is_told`: even if it changes nothing.
+def record(process: str, people: list[Here], *, can_wait: bool = True) -> list[Change | Exception]:
+    """Write down how present people, each of them once, are at a process; what came of it for each, in their order.
 
-    Raises `ChatError` (`too_many_connections`) when her connections at all living processes together are more than
-    `CONNECTIONS_PER_PERSON` and more than they were; `revoked` when she is not there any more.
+    Who is not written down gets a `ChatError`: `too_many_connections` when her connections at all living processes
+    together are more than `CONNECTIONS_PER_PERSON` and more than they were; `revoked` when she is not there any more.
+    Without `can_wait`, who is not there, or whose row somebody else has a hold of, gets `BusyError`.
     """
-    # Her row is the lock: of two processes that see her come and go, each knows what the other has written.
-    if (user := User.objects.select_for_update(no_key=True).filter(pk=user_id).first()) is None:
-        raise ChatError(ErrorCode.REVOKED, "This account is not there any more.")
-    rows = list(_living().filter(user=user))
-    before = _status(rows)
-    elsewhere = [row for row in rows if str(row.process_id) != process]
-    mine = next((row for row in rows if str(row.process_id) == process), None)
-    if connections > (mine.connections if mine else 0):
-        _require_few(connections + sum(row.connections for row in elsewhere))
-    if status is None:
-        Presence.objects.filter(process=process, user=user).delete()
-        after = _status(elsewhere)
-    else:
-        stored = "" if status == "offline" else status
-        Presence.objects.update_or_create(
-            process_id=process, user=user, defaults={"status": stored, "connections": connections}
-        )
-        after = most_present([status, _status(elsewhere)])
+    # Their rows are the locks: of two processes that see one come and go, each knows what the other has written.
+    locked = _locked([here.user_id for here in people], can_wait=can_wait)
+    living = _living(list(locked)) if locked else {}
+    at = ServerProcess._meta.pk.get_db_prep_value(process, connection)
+    refused: dict[int, Exception] = {}
+    kept, gone, changes, told = [], [], {}, []
     now = timezone.now()
-    if before != after:
-        User.objects.filter(pk=user_id).update(last_seen=now)
-    others = rooms.people_sharing_a_room(user_id) if is_told or before != after else []
-    return Change(user_id, before, after, now, others)
-
-
-def _require_few(connections: int) -> None:
-    if connections > settings.CONNECTIONS_PER_PERSON:
-        raise ChatError(
-            ErrorCode.TOO_MANY_CONNECTIONS,
-            f"You have {settings.CONNECTIONS_PER_PERSON} connections already; close one and connect again.",
-        )
-
-
-def states(room_id: int, user_id: int) -> list[UserStatus]:
-    """How present the other members of a room are, those who were never here left out."""
-    members = User.objects.filter(memberships__room_id=room_id, is_active=True).exclude(pk=user_id)
-    members = dict(members.filter(last_seen__isnull=False).values_list("pk", "last_seen"))
-    present: dict[int, list[Presence]] = {}
-    for row in _living().filter(user_id__in=members):
-        present.setdefault(row.user_id, []).append(row)
+    for here in people:
+        if here.user_id not in locked:
+            refused[here.user_id] = _unknown() if can_wait else BusyError()
+            continue
+        rows = living[here.user_id]
+        before, mine = _status(rows), rows.pop(at, None)
+        if error := _refusal(here, mine, rows):
+            refused[here.user_id] = error
+            continue
+        if here.status is None:
+            gone.append(here.user_id)
+        elif mine != here.stored:
+            kept.append((at, here.user_id, *here.stored))
+        after = most_present([here.status or "offline", _status(rows)])
+        changes[here.user_id] = before, after
+        if here.is_told or before != after:
+            told.append(here.user_id)
+    if kept:
+        sql.execute(KEEP, rows=kept)
+    if gone:
+        sql.execute(FORGET, process=at, user_ids=gone)
+    if changed := [user_id for user_id, (before, after) in changes.items() if before != after]:
+        sql.execute(SEE, now=now, user_ids=changed)
+    others = rooms.people_sharing_rooms(told) if told else {}
     return [
-        UserStatus(UserStatusData(pk, _status(present.get(pk, [])), protocol.timestamp(last_seen)))
-        for pk, last_seen in members.items()
+        refused.get(here.user_id) or Change(here.user_id, *changes[here.user_id], now, others.get(here.user_id, []))
+        for here in people
     ]
+
+
+def _unknown() -> ChatError:
+    return ChatError(ErrorCode.REVOKED, "This account is not there any more.")
+
+
+def _refusal(here: Here, mine: tuple[str, int] | None, elsewhere: Rows) -> ChatError | None:
+    """Why so many connections are too many, or None; `mine` is her row at the process until now."""
+    together = here.connections + sum(connections for _, connections in elsewhere.values())
+    if here.connections <= (mine[1] if mine else 0) or together <= settings.CONNECTIONS_PER_PERSON:
+        return None
+    return ChatError(
+        ErrorCode.TOO_MANY_CONNECTIONS,
+        f"You have {settings.CONNECTIONS_PER_PERSON} connections already; close one and connect again.",
+    )
+
+
+def states(room_ids: list[int]) -> dict[int, list[UserStatus]]:
+    """How present the members of each room are, those who were never here left out."""
+    found: dict[int, dict[int, tuple[datetime, list[Status]]]] = {room_id: {} for room_id in room_ids}
+    for room_id, user_id, last_seen, status in sql.rows(STATES, room_ids=room_ids, now=timezone.now()):
+        found[room_id].setdefault(user_id, (last_seen, []))[1].append(status or "offline")
+    return {
+        room_id: [
+            UserStatus(UserStatusData(user_id, most_present(statuses), protocol.timestamp(sql.moment(last_seen))))
+            for user_id, (last_seen, statuses) in members.items()
+        ]
+        for room_id, members in found.items()
+    }
+
+
+async def states_for(user_id: int, room_id: int) -> list[UserStatus]:
+    """How present the others in a room are, looked up with what others ask. Raises `ChatError` (`unavailable`)."""
+    return others_than(user_id, await database.in_time(_states.ask(room_id)))
+
+
+def others_than(user_id: int, found: list[UserStatus]) -> list[UserStatus]:
+    return [state for state in found if state.data.user_id != user_id]
+
+
+async def _states_of(room_ids: list[int]) -> list[list[UserStatus]]:
+    found = await database.query(states, list(set(room_ids)))
+    return [found[room_id] for room_id in room_ids]
+
+
+_states: Batches[int, list[UserStatus]] = Batches(_states_of, MAX_BATCH, database.PACE)
 
 
 def beat(process: str) -> bool:
@@ -137,18 +245,22 @@ def clear() -> list[Change]:
                 # The last sign of life.
                 left[row.user_id] = process.expires_at - timedelta(seconds=settings.PRESENCE_TIMEOUT)
         ServerProcess.objects.filter(pk__in=[process.pk for process in dead]).delete()
-    return [change for user_id, last_seen in left.items() if (change := _gone(user_id, last_seen))]
+    people = sorted(left)
+    some = [people[start : start + MAX_BATCH] for start in range(0, len(people), MAX_BATCH)]
+    return [change for user_ids in some for change in _gone({user_id: left[user_id] for user_id in user_ids})]
 
 
 @transaction.atomic
-def _gone(user_id: int, last_seen: datetime) -> Change | None:
-    if not User.objects.select_for_update(no_key=True).filter(pk=user_id).exists():
-        return None
-    after = _status(list(_living().filter(user_id=user_id)))
-    if after == "online":
-        return None
-    User.objects.filter(pk=user_id).filter(Q(last_seen__lt=last_seen) | Q(last_seen=None)).update(last_seen=last_seen)
-    return Change(user_id, "online", after, last_seen, rooms.people_sharing_a_room(user_id))
+def _gone(left: dict[int, datetime]) -> list[Change]:
+    """Those of the people, each with when her process last gave a sign of life, who are less present without it."""
+    locked = _locked(list(left), can_wait=True)
+    living = _living(list(locked)) if locked else {}
+    after = {user_id: _status(living[user_id]) for user_id in locked}
+    gone = [user_id for user_id in left if user_id in locked and after[user_id] != "online"]
+    for last_seen in {left[user_id] for user_id in gone}:
+        sql.execute(SEE_LATER, then=last_seen, user_ids=[user_id for user_id in gone if left[user_id] == last_seen])
+    others = rooms.people_sharing_rooms(gone) if gone else {}
+    return [Change(user_id, "online", after[user_id], left[user_id], others.get(user_id, [])) for user_id in gone]
 
 
 class Keeper:
@@ -159,14 +271,14 @@ class Keeper:
         self._is_known = False
         self._last_beat = 0.0
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
-        self._departures: dict[int, asyncio.TimerHandle] = {}
+        self._departures: dict[int, Deadline] = {}
+        self._free: Batches[tuple[int, bool], Change] = Batches(self._write, MAX_BATCH, database.PACE)
+        self._busy: Batches[tuple[int, bool], Change] = Batches(self._write_patiently, MAX_BATCH)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def arrived(self, connection: Connection) -> None:
         """She has a new connection here. Raises `ChatError`: `too_many_connections`, `revoked`, `unavailable`."""
-        change = await self._record(connection.person.id)
-        if change.before != change.after:
-            await hub.publish_to_people(change.others, change.event)
+        await self._record_and_tell(connection.person.id)
 
     async def said(self, connection: Connection, status: Status) -> None:
         """She said at a connection how present she is there. Raises `ChatError` (`unavailable`).
@@ -194,13 +306,15 @@ class Keeper:
         self._last_beat = now
         if was_steady:
             # Else the database was away, and the others have had no chance either to say that they live.
-            for change in await database.query(clear):
-                await hub.publish_to_people(change.others, change.event)
+            changes = await database.query(clear)
+            for start in range(0, len(changes), MAX_BATCH):
+                some = changes[start : start + MAX_BATCH]
+                await asyncio.gather(*(hub.publish_to_people(change.others, change.event) for change in some))
 
     async def stop(self) -> None:
         """The process ends."""
-        for timer in self._departures.values():
-            timer.cancel()
+        for deadline in self._departures.values():
+            deadline.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -209,10 +323,11 @@ class Keeper:
                 await database.query(retire, self._process)
 
     def _depart_later(self, user_id: int) -> None:
-        if timer := self._departures.pop(user_id, None):
-            timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._departures[user_id] = loop.call_later(settings.PRESENCE_GRACE, self._depart_now, user_id)
+        if deadline := self._departures.get(user_id):
+            deadline.cancel()
+        self._departures[user_id] = deadlines.after(
+            settings.PRESENCE_GRACE, functools.partial(self._depart_now, user_id)
+        )
 
     def _depart_now(self, user_id: int) -> None:
         task = asyncio.create_task(self._depart(user_id))
@@ -222,9 +337,7 @@ class Keeper:
     async def _depart(self, user_id: int) -> None:
         self._departures.pop(user_id, None)
         try:
-            change = await self._record(user_id)
-            if change.before != change.after:
-                await hub.publish_to_people(change.others, change.event)
+            await self._record_and_tell(user_id)
         except ChatError as error:
             # When the database is back, she must not be taken for present. Who has no account any more is not.
             if error.code is not ErrorCode.REVOKED:
@@ -232,17 +345,32 @@ class Keeper:
         except Exception:
             logger.exception("A presence could not be written down")
 
+    async def _record_and_tell(self, user_id: int) -> None:
+        change = await self._record(user_id)
+        if change.before != change.after:
+            await hub.publish_to_people(change.others, change.event)
+
     async def _record(self, user_id: int, *, is_told: bool = False) -> Change:
-        if not self._is_known:
-            await self._live()
         # One after the other, and each with what is true when its turn comes.
         async with self._locks.setdefault(user_id, asyncio.Lock()):
             try:
-                return await database.query(record, self._process, user_id, *self._here(user_id), is_told)
-            except IntegrityError:
-                # This process was given up a moment ago.
-                await self._live()
-                return await database.query(record, self._process, user_id, *self._here(user_id), is_told)
+                return await database.in_time(self._free.ask((user_id, is_told)))
+            except BusyError:
+                # Nobody else waits for whoever has a hold of her row.
+                return await database.in_time(self._busy.ask((user_id, is_told)))
+
+    async def _write_patiently(self, asked: list[tuple[int, bool]]) -> Sequence[Change | Exception]:
+        return await self._write(asked, can_wait=True)
+
+    async def _write(self, asked: list[tuple[int, bool]], *, can_wait: bool = False) -> Sequence[Change | Exception]:
+        if not self._is_known:
+            await self._live()
+        try:
+            return await database.query(record, self._process, self._here(asked), can_wait=can_wait)
+        except IntegrityError:
+            # This process was given up a moment ago.
+            await self._live()
+            return await database.query(record, self._process, self._here(asked), can_wait=can_wait)
 
     async def _live(self) -> None:
         if not await database.query(beat, self._process) and self._is_known:
@@ -251,9 +379,12 @@ class Keeper:
                 self._depart_now(user_id)
         self._is_known = True
 
-    def _here(self, user_id: int) -> tuple[Status | None, int]:
-        here = [each for each in hub.connections(user_id) if not each.is_closing]
-        return (most_present([each.status for each in here]) if here else None), len(here)
+    def _here(self, asked: list[tuple[int, bool]]) -> list[Here]:
+        found = []
+        for user_id, is_told in asked:
+            here = [each.status for each in hub.connections(user_id) if not each.is_closing]
+            found.append(Here(user_id, most_present(here) if here else None, len(here), is_told))
+        return found
 
 
 keeper = Keeper()

@@ -326,7 +326,7 @@ def is_storable(text: str) -> bool:
 def timestamp(moment: datetime | None = None) -> str:
     """ISO 8601 in UTC, always with microseconds, so that sorting the strings sorts the moments."""
     moment = datetime.now(UTC) if moment is None else moment.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 class SenderInfo(Struct, frozen=True):

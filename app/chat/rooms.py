@@ -8,6 +8,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Concat
 from django.dispatch import Signal
 
+from chat import sql
 from chat.models import ChatMessage, ChatRoom, Membership, Role, RoomType, User
 from chat.protocol import ChatError, ErrorCode
 
@@ -19,7 +20,7 @@ SEEN_OF_A_PERSON = ("id", "username", "first_name", "last_name", "role", "avatar
 # In plain SQL: everybody who joins a room is looked up, and the ORM takes longer to put this together than a database
 # to answer it.
 MEMBERS_AMONG = """
-    WITH wanted (room_id, user_id) AS (VALUES {})
+    WITH wanted (room_id, user_id) AS (VALUES {pairs})
     SELECT room.id, room.room_type,
         users.id, users.username, users.first_name, users.last_name, users.role, users.avatar
     FROM wanted
@@ -27,6 +28,16 @@ MEMBERS_AMONG = """
         ON membership.room_id = wanted.room_id AND membership.user_id = wanted.user_id
     JOIN chat_chatroom AS room ON room.id = membership.room_id AND NOT room.is_deleted
     JOIN chat_user AS users ON users.id = membership.user_id AND users.is_active
+"""
+
+# A room of many is read once, and not once for each of its members who is asked for.
+MEMBERS_OF_ROOMS_OF = """
+    SELECT others.room_id, others.user_id FROM chat_membership AS others WHERE others.room_id IN (
+        SELECT theirs.room_id
+        FROM chat_membership AS theirs
+        JOIN chat_chatroom AS room ON room.id = theirs.room_id
+        WHERE theirs.user_id IN ({user_ids}) AND NOT room.is_deleted
+    )
 """
 
 members_added = Signal()
@@ -80,13 +91,10 @@ def members_among(pairs: Collection[tuple[int, int]]) -> list[tuple[int, str, Us
     """
     if not pairs:
         return []
-    statement = MEMBERS_AMONG.format(", ".join(["(%s, %s)"] * len(pairs)))
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [number for pair in pairs for number in pair])
-        return [
-            (room_id, room_type, User.from_db(connection.alias, SEEN_OF_A_PERSON, seen))
-            for room_id, room_type, *seen in cursor.fetchall()
-        ]
+    return [
+        (room_id, room_type, User.from_db(connection.alias, SEEN_OF_A_PERSON, seen))
+        for room_id, room_type, *seen in sql.rows(MEMBERS_AMONG, pairs=list(pairs))
+    ]
 
 
 def strangers(joined: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
@@ -134,6 +142,18 @@ def people_sharing_a_room(user_id: int) -> list[int]:
         .values_list("pk", flat=True)
         .distinct()
     )
+
+
+def people_sharing_rooms(user_ids: list[int]) -> dict[int, list[int]]:
+    """For each of several people, the ids of the others who are in a room with her, by one statement."""
+    members: dict[int, set[int]] = {}
+    for room_id, user_id in sql.rows(MEMBERS_OF_ROOMS_OF, user_ids=user_ids):
+        members.setdefault(room_id, set()).add(user_id)
+    found: dict[int, set[int]] = {user_id: set() for user_id in user_ids}
+    for here in members.values():
+        for user_id in found.keys() & here:
+            found[user_id] |= here
+    return {user_id: list(others - {user_id}) for user_id, others in found.items()}
 
 
 def people_with(ids: Collection[int]) -> list[User]:

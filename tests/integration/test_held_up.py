@@ -104,3 +104,15 @@ async def test_what_waits_behind_a_revocation_is_not_said(two, pair):
         assert (await r.expect("message"))["data"]["content"] == "before"
         await r.say(room, "and then?")
         assert (await r.expect("message"))["data"]["content"] == "and then?"
+
+
+async def test_who_is_held_up_holds_up_nobody_else(two, pair):
+    held, free, room = pair
+    with psycopg.connect(two.environment["DATABASE_URL"]) as connection:
+        connection.execute("SELECT 1 FROM chat_user WHERE id = %s FOR UPDATE", [held.id])
+        async with connected(two, held.token) as h, connected(two, free.token) as f:
+            await f.settle()
+            await f.join(room)
+            connection.rollback()
+            await h.settle()
+            await f.status(held, "online")

@@ -7,6 +7,7 @@ from django.conf import settings
 
 from chat import claims
 from chat.claims import GREATEST_ID, LAST_SECOND
+from chat.keys import KeyRing
 from chat.protocol import ChatError, ErrorCode
 from signing import Signer, signed_with_text, unsigned
 
@@ -114,6 +115,57 @@ def test_the_clock_of_who_signs_may_be_off():
     with pytest.raises(ChatError) as error:
         claims.read(SALON.token(user_id=7, exp=now - 15))
     assert error.value.code == ErrorCode.TOKEN_EXPIRED
+
+
+class TestRemembered:
+    @pytest.fixture
+    def checks(self, monkeypatch):
+        """The tokens whose signature was checked."""
+        monkeypatch.setattr(claims, "_remembered", claims.Remembered(greatest=2))
+        checks, check = [], claims._verified
+        monkeypatch.setattr(claims, "_verified", lambda token: checks.append(token) or check(token))
+        return checks
+
+    def test_a_signature_is_checked_once(self, checks):
+        token = SALON.token(user_id=7, name="Ada")
+        assert claims.read(token) == claims.read(token)
+        assert checks == [token]
+
+    def test_another_signature_is_another_token(self, checks):
+        token, forged = (signer.token(user_id=7, exp=2**33) for signer in (SALON, Signer.secret("f" * 40)))
+        claims.read(token)
+        assert token.rpartition(".")[0] == forged.rpartition(".")[0]
+        for _ in range(2):
+            assert "not signed with a key" in refusal(forged)
+
+    @pytest.mark.parametrize(("said", "later"), [({"exp": 1000}, 1010), ({"nbf": 990}, 979), ({"iat": 990}, 979)])
+    def test_its_times_are_looked_at_each_time(self, checks, monkeypatch, said, later):
+        token = SALON.token(**{"user_id": 7, "exp": 2000, **said})
+        monkeypatch.setattr(claims, "_verified", lambda token: {"user_id": 7, "exp": 2000, **said})
+        moment = 999.0
+        monkeypatch.setattr(claims.time, "time", lambda: moment)
+        claims.read(token)
+        assert claims._remembered.find(token, claims.keys.ring().edition())
+        moment = later
+        assert claims._remembered.find(token, claims.keys.ring().edition()) is None
+
+    def test_other_keys_check_again(self, checks, monkeypatch, tmp_path):
+        signer = Signer.ed25519()
+        path = tmp_path / "key.pem"
+        path.write_text(signer.public_pem)
+        ring = KeyRing([settings.TOKEN_KEY], [path], look_interval=0)
+        monkeypatch.setattr(claims.keys, "ring", lambda: ring)
+        token = signer.token(user_id=7)
+        assert claims.read(token) == claims.read(token)
+        path.write_text(Signer.ed25519().public_pem)
+        assert "not signed with a key" in refusal(token)
+        assert checks == [token, token]
+
+    def test_only_so_many_are_kept(self, checks):
+        tokens = [SALON.token(user_id=number) for number in (1, 2, 3)]
+        for token in (tokens[0], tokens[1], tokens[0], tokens[2], tokens[0], tokens[1]):
+            claims.read(token)
+        assert checks == [*tokens[:2], tokens[2], tokens[1]]
 
 
 @pytest.mark.parametrize(
