@@ -390,7 +390,7 @@ import asyncio, json
 from chat import auth
 from chat.models import User
 from chat.protocol import ChatError
-User.objects.create(username="away", pk=7004, is_active=False)
+User.objects.create(username="away", subject="auth0|away", is_active=False)
 auth.revoke_token(%(revoked)r)
 async def ask(token):
     try:
@@ -409,7 +409,7 @@ print(json.dumps([asyncio.run(ask_all()), asyncio.run(ask_all())]))
             revoked,
             SALON.token(user_id=7002),
             SALON.token(user_id=7003, role="king"),
-            SALON.token(user_id=7004),
+            SALON.token(sub="auth0|away"),
             SALON.token(user_id=7001, exp=1),
             SALON.token(user_id=7001, name="One"),
             SALON.token(sub="auth0|many"),
