@@ -61,7 +61,7 @@ def connection():
 
 @pytest.fixture
 def join(monkeypatch, connection):
-    async def query(function, *_):
+    async def before(*_):
         return None, []
 
     async def join(*happenings):
@@ -70,7 +70,7 @@ def join(monkeypatch, connection):
         await conversation.join(connection, 7, JoinData(room_id=7))
         assert roster.happenings == []
 
-    monkeypatch.setattr(conversation.database, "query", query)
+    monkeypatch.setattr(conversation, "_before", before)
     return join
 
 
