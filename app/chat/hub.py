@@ -65,7 +65,7 @@ class Audience:
     until somebody comes or goes. `after` is the greatest `Attendance.after` there was.
     """
 
-    __slots__ = ("_direct", "_held", "_others", "_room_id", "after", "connections")
+    __slots__ = ("_direct", "_frames", "_held", "_others", "_room_id", "after", "connections")
 
     def __init__(self, room_id: int) -> None:
         self.connections: set[Connection] = set()
@@ -74,6 +74,7 @@ class Audience:
         self._direct: list[Socket] | None = None
         self._others: list[Connection] = []
         self._held: list[Attendance] = []
+        self._frames: list[bytes] = []
 
     def add(self, connection: Connection) -> None:
         self.connections.add(connection)
@@ -89,15 +90,21 @@ class Audience:
         self._direct = None
 
     def send(self, text: str, frame: bytes, seq: int | None) -> None:
-        """Send an event to all of them; those for whom events are held get it later."""
+        """Send an event to all of them, with the next `flush`; those for whom events are held get it later."""
         if self._direct is None:
             self._sort()
-        if self._direct:
-            self._direct[0].broadcast(self._direct, frame)
+        self._frames.append(frame)
         for connection in self._others:
             connection.send(text)
         for attendance in self._held:
             attendance.held.append((seq, text))
+
+    def flush(self) -> None:
+        """Let the sockets have what was sent, before anybody comes or goes or is sent something else."""
+        if self._frames:
+            if self._direct:
+                self._direct[0].broadcast(self._direct, b"".join(self._frames))
+            self._frames.clear()
 
     def _sort(self) -> None:
         self._direct, self._others, self._held = [], [], []
@@ -130,6 +137,7 @@ class Hub:
         self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
         self._on_notice: list[Callable[[dict], None]] = []
         self._publishing: set[asyncio.Task[None]] = set()
+        self._unsent: list[Audience] = []
         self._on_removal: list[Callable[[int, Collection[int] | None], None]] = []
 
     async def connect(self, connection: Connection, identity: Identity) -> None:
@@ -344,7 +352,7 @@ class Hub:
                 self._delivered[envelope["id"]] = None
                 if len(self._delivered) > REMEMBERED_DELIVERIES:
                     del self._delivered[next(iter(self._delivered))]
-                self._deliver(envelope)
+            self._deliver_all([envelope for _, envelope in envelopes])
 
     async def _subscribe(self, group: str) -> None:
         if group in self._groups:
@@ -374,14 +382,36 @@ class Hub:
         layer = get_channel_layer()
         while True:
             try:
-                envelope = await layer.receive(self._channel)
-                if envelope.get("id") in self._delivered:
-                    del self._delivered[envelope["id"]]
+                if receive_all := getattr(layer, "receive_all", None):
+                    envelopes = await receive_all(self._channel)
                 else:
-                    self._deliver(envelope)
+                    envelopes = [await layer.receive(self._channel)]
             except Exception:
-                logger.exception("An event from the channel layer could not be delivered")
+                logger.exception("Events cannot be received from the channel layer; trying again in a second")
                 await asyncio.sleep(1)
+            else:
+                self._deliver_all([each for each in envelopes if not self._is_known(each)])
+
+    def _is_known(self, envelope: dict) -> bool:
+        """Whether it was delivered already, without the channel layer."""
+        if (name := envelope.get("id")) in self._delivered:
+            del self._delivered[name]
+            return True
+        return False
+
+    def _deliver_all(self, envelopes: list[dict]) -> None:
+        """Deliver what has come together; of one room's messages a socket gets in one write what it can."""
+        for envelope in envelopes:
+            try:
+                self._deliver(envelope)
+            except Exception:
+                logger.exception("An event could not be delivered")
+        self._flush()
+
+    def _flush(self) -> None:
+        for audience in self._unsent:
+            audience.flush()
+        self._unsent.clear()
 
     def _deliver(self, envelope: dict) -> None:
         if (name := envelope.get("echo")) is not None:
@@ -393,6 +423,7 @@ class Hub:
             for receiver in self._on_notice:
                 receiver(notice)
         else:
+            self._flush()
             for user_id in envelope["people"]:
                 for connection in self._people.get(user_id, ()):
                     connection.send(envelope["text"])
@@ -412,6 +443,7 @@ class Hub:
             self._expect_lapse(room_id, excepted, envelope.get("lapse"))
         self._send(room_id, envelope["text"], seq=seq, excepted=excepted, can_wait=not (removed or everyone))
         if removed or everyone:
+            self._flush()
             for receiver in self._on_removal:
                 receiver(room_id, None if everyone else removed)
             for connection in list(self._here(room_id)):
@@ -426,7 +458,9 @@ class Hub:
         frame = frames.text(text.encode())
         if can_wait and excepted is None and (seq is None or seq > audience.after):
             audience.send(text, frame, seq)
+            self._unsent.append(audience)
             return
+        audience.flush()
         for connection in audience.connections:
             attendance = connection.rooms[room_id]
             if connection.person.id == excepted or (seq is not None and seq <= attendance.after):

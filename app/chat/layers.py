@@ -97,7 +97,8 @@ def _publish(channel: str, message: bytes) -> bytes:
 
 
 class RedisChannelLayer(RedisPubSubChannelLayer):
-    """channels-redis' pub/sub layer on `PipeliningConnection`s, which can also send to many groups at once."""
+    """channels-redis' pub/sub layer on `PipeliningConnection`s, which can also send to many groups at once,
+    and hand over at once what has arrived."""
 
     def _get_layer(self) -> RedisPubSubLoopLayer:
         is_new = asyncio.get_running_loop() not in self._layers
@@ -105,6 +106,14 @@ class RedisChannelLayer(RedisPubSubChannelLayer):
         if is_new:
             layer._shards = [PipeliningConnection(shard.host, layer) for shard in layer._shards]
         return layer
+
+    async def receive_all(self, channel: str) -> list[dict]:
+        """What has arrived on the channel, in order; at least one message, which is waited for."""
+        messages = [await self.receive(channel)]
+        arrived = self._get_layer().channels[channel]
+        while len(messages) < MAX_PIPELINE and not arrived.empty():
+            messages.append(self.deserialize(arrived.get_nowait()))
+        return messages
 
     async def group_send_all(self, messages: Iterable[tuple[str, dict]]) -> None:
         """Send messages, each to its group, in order and in one round trip for each Redis."""
