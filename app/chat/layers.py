@@ -1,124 +1,160 @@
 """The channel layer over Redis: channels-redis' pub/sub layer, for a process that is one channel in many groups.
 
-What is published while a publish is under way goes out together after it, in one write and one round trip, in order;
-channels-redis holds a lock over a round trip for each.
+channels-redis holds a lock over a round trip for each message that is published, polls for each that comes, and never
+says that a connection was lost. Here a message is written when it is published and read when it comes, and a lost
+connection is made anew, with all that was subscribed to.
 """
 
 import asyncio
+import contextlib
 import logging
-import math
 from collections.abc import Iterable, Sequence
 
 from channels_redis.pubsub import RedisPubSubChannelLayer, RedisPubSubLoopLayer, RedisSingleShardConnection
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from channels_redis.utils import create_pool
+from redis.asyncio.connection import ConnectionPool
 
-from chat.batches import Batches
+from chat.wire import Wire, command
 
 logger = logging.getLogger(__name__)
 
-MAX_PIPELINE = 500
-"""Calls of `publish_all` that go out together; a call is one message, or those of one commit."""
+MAX_ARRIVED = 500
+"""Messages that are handed over at once."""
 
-LISTENING = 1.0
-"""Seconds between two looks at the health of a connection on which nothing comes."""
+PATIENCE = 5.0
+"""Seconds without an answer after which a connection is given up, and without a sign of life after which it is asked
+for one."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between two tries to connect again: each time twice as many."""
 
 
-class PipeliningConnection(RedisSingleShardConnection):
-    """The connection to one Redis; its publishes share their round trips."""
+class Link(RedisSingleShardConnection):
+    """The link to one Redis, over a `Wire` that is replaced when it is lost."""
 
     def __init__(self, host: dict, channel_layer: RedisPubSubLoopLayer) -> None:
         super().__init__(host, channel_layer)
-        self._publisher: AbstractConnection | None = None
-        self._publishes: Batches[Sequence[tuple[str, bytes]], None] = Batches(self._pipeline, MAX_PIPELINE)
+        self._pool: ConnectionPool = create_pool({**host, "protocol": 3})
+        self._wire: Wire | None = None
+        self._opening = asyncio.Lock()
+        self._repair: asyncio.Task[None] | None = None
+        self._look: asyncio.TimerHandle | None = None
 
     async def publish(self, channel: str, message: bytes) -> None:
         await self.publish_all([(channel, message)])
 
     async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Publish messages, each to its channel, in order. Raises redis-py's errors when one of them was refused."""
-        await self._publishes.ask(messages)
+        """Publish messages, each to its channel, in order and in one write.
 
-    async def _pipeline(self, calls: list[Sequence[tuple[str, bytes]]]) -> list[Exception | None]:
-        # redis-py's own pipeline does several times the work of a command for each.
-        if self._publisher is None:
-            self._ensure_redis()
-            self._publisher = await self._redis.connection_pool.get_connection()
-        publisher = self._publisher
+        Raises redis-py's errors, or `OSError`, when Redis is away or has refused one of them.
+        """
+        wire = self._wire or await self._open()
+        await wire.send(b"".join([_publish(*message) for message in messages]), len(messages))
+
+    async def subscribe(self, channel: str) -> None:
+        if channel in self._subscribed_to:
+            return
+        # Before: a wire that is opened meanwhile subscribes to it too.
+        self._subscribed_to.add(channel)
         try:
-            await publisher.send_packed_command(b"".join([_publish(*message) for call in calls for message in call]))
-            return [await self._refusal(publisher, len(call)) for call in calls]
+            wire = self._wire or await self._open()
+            await wire.send(command(b"SUBSCRIBE", channel.encode()), 1)
         except BaseException:
-            # Answers that are still to come would be taken for those to other commands.
-            await publisher.disconnect(nowait=True)
+            self._subscribed_to.discard(channel)
             raise
 
-    async def _refusal(self, publisher: AbstractConnection, answers: int) -> ResponseError | None:
-        """The first refusal among so many answers."""
-        refusal = None
-        for _ in range(answers):
-            try:
-                await publisher.read_response()
-            except ResponseError as error:
-                refusal = refusal or error
-        return refusal
+    async def unsubscribe(self, channel: str) -> None:
+        if channel in self._subscribed_to:
+            self._subscribed_to.remove(channel)
+            if self._wire:
+                await self._wire.send(command(b"UNSUBSCRIBE", channel.encode()), 1)
 
     async def flush(self) -> None:
-        self._publisher = None
-        await super().flush()
+        self._subscribed_to = set()
+        if self._repair:
+            self._repair.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._repair
+        if self._look:
+            self._look.cancel()
+        if self._wire:
+            self._wire.abort()
+            self._wire = None
 
-    async def _do_receiving(self) -> None:
-        # The way in which channels-redis waits wakes the process ten times a second.
-        while True:
-            try:
-                if self._pubsub and self._pubsub.subscribed:
-                    message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=LISTENING)
-                    self._receive_message(message)
-                    await self._drain(self._pubsub.connection)
+    async def _open(self) -> Wire:
+        async with self._opening:
+            if self._wire is None:
+                wire = await Wire.open(self._pool, self._heard, self._lost)
+                self._wire = wire
+                if self._subscribed_to:
+                    names = [channel.encode() for channel in self._subscribed_to]
+                    await wire.send(command(b"SUBSCRIBE", *names), len(names))
+                if self._look is None:
+                    self._look_later()
+            return self._wire
+
+    def _heard(self, channel: bytes, message: bytes) -> None:
+        self._receive_message({"channel": channel, "data": message})
+
+    def _lost(self, wire: Wire) -> None:
+        if wire is self._wire:
+            self._wire = None
+            logger.warning("The connection to Redis was lost")
+            if self._subscribed_to and self._repair is None:
+                self._repair = asyncio.create_task(self._open_again())
+
+    async def _open_again(self) -> None:
+        pause = FIRST_PAUSE
+        try:
+            while self._subscribed_to:
+                try:
+                    await self._open()
+                except Exception as error:  # noqa: BLE001 (a service that comes back raises this and that)
+                    logger.debug("Redis cannot be reached: %r", error)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
                 else:
-                    await asyncio.sleep(0.1)
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except Exception:
-                logger.exception("Redis cannot be listened to; trying again in a second")
-                await asyncio.sleep(1)
+                    logger.warning("The connection to Redis is back")
+                    return
+        finally:
+            self._repair = None
 
-    async def _drain(self, connection: AbstractConnection) -> None:
-        """Take what has come with the last message, without a timer for each."""
-        while await connection.can_read():
-            response = await connection.read_response(timeout=math.inf, disconnect_on_error=False, push_request=True)
-            self._receive_message(await self._pubsub.handle_message(response, ignore_subscribe_messages=True))
+    def _look_later(self) -> None:
+        self._look = asyncio.get_running_loop().call_later(PATIENCE / 2, self._look_now)
+
+    def _look_now(self) -> None:
+        if self._wire:
+            self._wire.look(PATIENCE)
+        self._look_later()
 
 
 def _publish(channel: str, message: bytes) -> bytes:
-    """The command in Redis' protocol (RESP)."""
     name = channel.encode()
     return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(message), message)
 
 
 class RedisChannelLayer(RedisPubSubChannelLayer):
-    """channels-redis' pub/sub layer on `PipeliningConnection`s, which can also send to many groups at once,
-    and hand over at once what has arrived."""
+    """channels-redis' pub/sub layer on `Link`s; it also sends to many groups and hands over many messages at once."""
 
     def _get_layer(self) -> RedisPubSubLoopLayer:
         is_new = asyncio.get_running_loop() not in self._layers
         layer = super()._get_layer()
         if is_new:
-            layer._shards = [PipeliningConnection(shard.host, layer) for shard in layer._shards]
+            layer._shards = [Link(shard.host, layer) for shard in layer._shards]
         return layer
 
     async def receive_all(self, channel: str) -> list[dict]:
         """What has arrived on the channel, in order; at least one message, which is waited for."""
         messages = [await self.receive(channel)]
         arrived = self._get_layer().channels[channel]
-        while len(messages) < MAX_PIPELINE and not arrived.empty():
+        while len(messages) < MAX_ARRIVED and not arrived.empty():
             messages.append(self.deserialize(arrived.get_nowait()))
         return messages
 
     async def group_send_all(self, messages: Iterable[tuple[str, dict]]) -> None:
         """Send messages, each to its group, in order and in one round trip for each Redis."""
         layer = self._get_layer()
-        by_shard: dict[PipeliningConnection, list[tuple[str, bytes]]] = {}
+        by_shard: dict[Link, list[tuple[str, bytes]]] = {}
         for group, message in messages:
             channel = layer._get_group_channel_name(group)
             by_shard.setdefault(layer._get_shard(channel), []).append((channel, self.serialize(message)))

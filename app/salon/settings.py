@@ -279,9 +279,6 @@ if "REDIS_URL" in os.environ:
                         "address": os.environ["REDIS_URL"],
                         "socket_timeout": CHANNEL_LAYER_TIMEOUT,
                         "socket_connect_timeout": CHANNEL_LAYER_TIMEOUT,
-                        "health_check_interval": 15,
-                        # One to listen and one to publish, and some for a readiness check beside them.
-                        "max_connections": 10,
                     }
                 ],
                 "prefix": "salon",
