@@ -123,9 +123,9 @@ class Journal:
             # Somebody has stored a message of the same name meanwhile; it is seen now.
             written = await self._line.store(writings)
         stored = {
-            draft.uuid: _data(draft, written[position])
-            for position, draft in enumerate(firsts.values())
-            if position in written
+            draft.uuid: _data(draft, found)
+            for draft, writing in zip(firsts.values(), writings, strict=True)
+            if (found := written.get(writing.uuid))
         }
         left_out = [draft for draft in firsts.values() if draft.uuid not in stored and draft.client_id]
         known = await database.query(_known, left_out) if left_out else {}
@@ -144,7 +144,7 @@ def _writing(position: int, draft: Draft) -> postgresql.Writing:
         position,
         draft.room_id,
         draft.sender.id,
-        draft.uuid,
+        str(draft.uuid),
         draft.content,
         draft.client_id,
         draft.message_type,

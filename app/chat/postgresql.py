@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
-from uuid import UUID
 
 import msgspec
 import psycopg
@@ -64,7 +63,7 @@ stored AS (
     )
     SELECT uuid, room_id, seq, sender_id, content, client_id, message_type, extra_data, false, created_at, created_at
     FROM message ORDER BY position
-    RETURNING id, room_id, seq
+    RETURNING uuid, id, seq, created_at
 ),
 counted AS (
     UPDATE chat_chatroom SET last_seq = newest.seq, last_update = newest.created_at
@@ -77,10 +76,7 @@ marked AS (
     FROM (SELECT membership_id, max(seq) AS seq FROM message GROUP BY membership_id) AS newest
     WHERE chat_membership.id = newest.membership_id
 )
-SELECT
-    message.position, stored.id, stored.seq,
-    to_char(message.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-FROM stored JOIN message USING (room_id, seq)
+SELECT uuid, id, seq, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') FROM stored
 """
 
 MARK_DELIVERED = """
@@ -102,7 +98,7 @@ class Writing(msgspec.Struct, frozen=True):
     position: int
     room_id: int
     sender_id: int
-    uuid: UUID
+    uuid: str
     content: str
     client_id: str | None
     message_type: str
@@ -125,10 +121,10 @@ class Line:
         self._answer: asyncio.Future[pq.abc.PGresult] | None = None
         self._result: pq.abc.PGresult | None = None
 
-    async def store(self, messages: Sequence[Writing]) -> dict[int, Written]:
+    async def store(self, messages: Sequence[Writing]) -> dict[str, Written]:
         """Store messages in one transaction, in their order, and give their rooms and senders the new marks.
 
-        Returns what is stored, by position. Those are left out whose sender is not an active member of a living room,
+        Returns what is stored, by uuid. Those are left out whose sender is not an active member of a living room,
         and those whose name (`client_id`) their sender has used in the room before. Two of one name in a batch, or in
         two batches at once, raise `django.db.IntegrityError`, and nothing is stored. Raises
         `django.db.OperationalError` when the database is away or refuses, and then it may be stored or not.
@@ -136,7 +132,7 @@ class Line:
         result = await self._execute(msgspec.json.encode(messages))
         value = result.get_value
         return {
-            int(value(row, 0)): Written(int(value(row, 1)), int(value(row, 2)), value(row, 3).decode())
+            value(row, 0).decode(): Written(int(value(row, 1)), int(value(row, 2)), value(row, 3).decode())
             for row in range(result.ntuples)
         }
 
@@ -175,6 +171,8 @@ class Line:
                 made = await psycopg.AsyncConnection.connect(make_conninfo(**parameters), autocommit=True)
                 # One plan for every batch, not a new one for each: planning costs more than the writing.
                 await made.execute("SET plan_cache_mode TO force_generic_plan")
+                # The tables are large, or will be: what is asked for of them is a few rows that their indexes know.
+                await made.execute("SET enable_seqscan TO off")
                 await made.execute(STORE)
         except (psycopg.Error, TimeoutError) as error:
             raise OperationalError(str(error) or "timed out") from error

@@ -13,7 +13,7 @@ class Tutorial(Contender):
     letter = "c"
     name = "Channels tutorial"
     schema = "plain"
-    share_of_rate = 0.2
+    share_of_rate = 0.1
 
     def program(self, port: int) -> Program:
         return Program(
