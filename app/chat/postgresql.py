@@ -6,7 +6,6 @@ for messages with files, the ORM does the same in several statements (`chat.jour
 """
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -118,6 +117,7 @@ class Line:
 
     def __init__(self) -> None:
         self._connection: psycopg.AsyncConnection | None = None
+        self._descriptor = -1
         self._answer: asyncio.Future[pq.abc.PGresult] | None = None
         self._result: pq.abc.PGresult | None = None
 
@@ -177,16 +177,23 @@ class Line:
         except (psycopg.Error, TimeoutError) as error:
             raise OperationalError(str(error) or "timed out") from error
         self._connection = made
+        # A connection that is lost does not tell its own any more.
+        self._descriptor = made.pgconn.socket
         made.pgconn.nonblocking = 1
-        asyncio.get_running_loop().add_reader(made.pgconn.socket, self._read)
+        asyncio.get_running_loop().add_reader(self._descriptor, self._read)
 
     def _write(self) -> None:
         """Send what libpq has not sent yet."""
-        loop, pgconn = asyncio.get_running_loop(), self._connection.pgconn
-        if pgconn.flush():
-            loop.add_writer(pgconn.socket, self._write)
+        loop = asyncio.get_running_loop()
+        try:
+            is_full = self._connection.pgconn.flush()
+        except psycopg.OperationalError as error:
+            self._drop(str(error))
+            return
+        if is_full:
+            loop.add_writer(self._descriptor, self._write)
         else:
-            loop.remove_writer(pgconn.socket)
+            loop.remove_writer(self._descriptor)
 
     def _read(self) -> None:
         pgconn = self._connection.pgconn
@@ -208,15 +215,14 @@ class Line:
             self._drop("the connection is lost")
 
     def _drop(self, reason: str) -> None:
-        made, self._connection, self._result = self._connection, None, None
-        if made is not None:
-            loop, descriptor = asyncio.get_running_loop(), made.pgconn.socket
-            with contextlib.suppress(OSError, ValueError):
-                loop.remove_reader(descriptor)
-                loop.remove_writer(descriptor)
-            made.pgconn.finish()
         if self._answer and not self._answer.done():
             self._answer.set_exception(psycopg.OperationalError(reason))
+        made, self._connection, self._result = self._connection, None, None
+        if made is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._descriptor)
+            loop.remove_writer(self._descriptor)
+            made.pgconn.finish()
 
     def _refusal(self, result: pq.abc.PGresult) -> Exception:
         """The database's error, as one of Django's."""
