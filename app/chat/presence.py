@@ -77,6 +77,7 @@ def most_present(statuses: list[Status]) -> Status:
 
 LOCK = "SELECT id FROM chat_user WHERE id IN ({user_ids}) ORDER BY id"
 LOCK_AND_WAIT = f"{LOCK} FOR NO KEY UPDATE"
+LIMIT_WAIT = f"SET LOCAL lock_timeout = {int(settings.DATABASE_TIMEOUT * 800)}"
 LOCK_OR_SKIP = f"{LOCK} FOR NO KEY UPDATE SKIP LOCKED"
 LIVING = """
     SELECT presence.user_id, presence.process_id, presence.status, presence.connections
@@ -110,6 +111,9 @@ Rows = dict[UUID | str, tuple[str, int]]
 def _locked(user_ids: list[int], *, can_wait: bool) -> set[int]:
     """Lock the rows of people, in the order of their ids; those that are locked now."""
     statement = LOCK_AND_WAIT if can_wait else LOCK_OR_SKIP
+    if can_wait and settings.HAS_POSTGRESQL:
+        # What took longer would be written after everybody was told that it could not be.
+        sql.execute(LIMIT_WAIT)
     if not connection.features.has_select_for_update:
         # SQLite lets one transaction write at a time.
         statement = LOCK
@@ -230,7 +234,11 @@ def beat(process: str) -> bool:
 def retire(process: str) -> None:
     """The process ends. Its people have a moment to come back to another one before they count as gone."""
     now = timezone.now()
-    User.objects.filter(presences__process=process).update(last_seen=now)
+    with transaction.atomic():
+        people = sorted(User.objects.filter(presences__process=process).values_list("pk", flat=True))
+        for start in range(0, len(people), MAX_BATCH):
+            locked = _locked(people[start : start + MAX_BATCH], can_wait=True)
+            User.objects.filter(pk__in=locked).update(last_seen=now)
     expires_at = now + timedelta(seconds=settings.PRESENCE_GRACE * 2)
     ServerProcess.objects.filter(pk=process).update(expires_at=expires_at)
 
@@ -272,6 +280,8 @@ class Keeper:
         self._last_beat = 0.0
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._departures: dict[int, Deadline] = {}
+        self._untold: set[int] = set()
+        """Whose going could not be written down in time; it may have been, and nobody was told."""
         self._free: Batches[tuple[int, bool], Change] = Batches(self._write, MAX_BATCH, database.PACE)
         self._busy: Batches[tuple[int, bool], Change] = Batches(self._write_patiently, MAX_BATCH)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -337,17 +347,20 @@ class Keeper:
     async def _depart(self, user_id: int) -> None:
         self._departures.pop(user_id, None)
         try:
-            await self._record_and_tell(user_id)
+            await self._record_and_tell(user_id, is_told=user_id in self._untold)
+            self._untold.discard(user_id)
         except ChatError as error:
+            self._untold.discard(user_id)
             # When the database is back, she must not be taken for present. Who has no account any more is not.
             if error.code is not ErrorCode.REVOKED:
+                self._untold.add(user_id)
                 self._depart_later(user_id)
         except Exception:
             logger.exception("A presence could not be written down")
 
-    async def _record_and_tell(self, user_id: int) -> None:
-        change = await self._record(user_id)
-        if change.before != change.after:
+    async def _record_and_tell(self, user_id: int, *, is_told: bool = False) -> None:
+        change = await self._record(user_id, is_told=is_told)
+        if is_told or change.before != change.after:
             await hub.publish_to_people(change.others, change.event)
 
     async def _record(self, user_id: int, *, is_told: bool = False) -> Change:

@@ -111,6 +111,24 @@ async def test_a_file_of_a_message_that_is_stored_too_late_is_kept(two, pair):
     assert api.call("GET", url[url.index("/chats") :]).body == b"text"
 
 
+async def test_who_goes_while_her_row_is_held_is_gone_all_the_same(two, pair):
+    writer, reader, room = pair
+    async with connected(two, reader.token, process=1) as r:
+        await r.join(room)
+        async with connected(two, writer.token) as w:
+            await w.join(room)
+        with psycopg.connect(two.environment["DATABASE_URL"]) as connection:
+            connection.execute("SELECT 1 FROM chat_user WHERE id = %s FOR UPDATE", [writer.id])
+            await asyncio.to_thread(wait_until, lambda: is_waiting(two), "her going to wait for her row")
+            # Longer than anybody waits.
+            await asyncio.to_thread(wait_until, lambda: not is_waiting(two), "the first try to be given up")
+            connection.rollback()
+        async with asyncio.timeout(AT_LAST):
+            while (event := await r.receive())["data"].get("status") != "offline":
+                pass
+        assert event["data"]["user_id"] == writer.id
+
+
 async def test_what_is_being_stored_when_the_process_ends_is_told(two, pair):
     writer, reader, room = pair
     async with connected(two, reader.token, process=1) as r:

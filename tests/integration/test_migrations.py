@@ -2,11 +2,15 @@
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
+import psycopg
 import pytest
 from services import PostgreSQL
 from target import PROJECT, Target
+
+from waiting import wait_until
 
 BEFORE = """
 from django.db import connection
@@ -62,6 +66,37 @@ def test_what_was_kept_before_goes_on(bare):
         # Of the two private rooms of one pair, the older stays theirs.
         [[None, True], ["1:2", False], [None, True]],
     ]
+
+
+def is_waiting(database):
+    return database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0] > 0
+
+
+@pytest.mark.parametrize(("before", "after"), [("0002", "0003"), ("0003", "0002")])
+def test_the_log_of_changes_comes_and_goes_while_the_earlier_release_writes(tmp_path, before, after):
+    with PostgreSQL() as service:
+        target = Target(
+            urls=[],
+            manage_command=[sys.executable, str(PROJECT / "app" / "manage.py")],
+            environment={"SALON_DATA_DIR": str(tmp_path), "DATABASE_URL": service.url},
+        )
+        target.manage("migrate", "chat", "0001", "--verbosity=0")
+        target.manage("shell", "--command", BEFORE)
+        target.manage("migrate", "chat", before, "--verbosity=0")
+        with (
+            ThreadPoolExecutor() as pool,
+            psycopg.connect(service.url, autocommit=True) as observer,
+            psycopg.connect(service.url) as writer,
+        ):
+            # As the journal does: first the room, then who has written in it.
+            writer.execute("UPDATE chat_chatroom SET last_seq = 8 WHERE id = 1")
+            migrating = pool.submit(target.try_manage, "migrate", "chat", after, "--verbosity=0")
+            wait_until(lambda: is_waiting(observer), "the migration to wait for who writes")
+            writer.execute("UPDATE chat_membership SET read_seq = 8 WHERE id = 1")
+            writer.commit()
+            done = migrating.result()
+            assert done.returncode == 0, done.stderr
+        target.close()
 
 
 RENAME = """

@@ -52,10 +52,10 @@ async def test_who_comes_after_a_rest_does_not_wait():
 
 async def test_what_comes_soon_after_a_batch_shares_the_next():
     answers = Answers()
-    batches = Batches(answers, 10, pace=0.1)
+    batches = Batches(answers, 10, pace=0.5)
     await batches.ask(1)
     second = asyncio.create_task(batches.ask(2))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
     assert await asyncio.gather(second, batches.ask(3)) == [4, 6]
     assert answers.batches == [[1], [2, 3]]
 

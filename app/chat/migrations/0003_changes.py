@@ -2,6 +2,9 @@
 
 SQLite loses the triggers of a table when a later migration makes it anew, as Django does there for most changes of a
 column. Such a migration puts them back: `write_the_log` after it, and before it `stop_writing_the_log`.
+
+An application that is rolled back without this migration goes on writing the log and prunes nothing; the next newer one
+does.
 """
 
 import django.db.models.functions.datetime
@@ -22,6 +25,10 @@ WATCHED = (
     ("chat_chatroom", "UPDATE", ROOMS, ("room_id",), ("id",)),
     ("chat_revokedtoken", "INSERT", (), ("digest",), ("digest",)),
 )
+
+
+# The order in which the application takes them: who writes meanwhile is waited for, and is in nobody's way.
+LOCK = "LOCK TABLE chat_chatroom, chat_membership, chat_user, chat_revokedtoken IN {} MODE"
 
 
 def name_of(table, deed):
@@ -57,6 +64,8 @@ def write_the_log(apps, schema_editor):
 
 def stop_writing_the_log(apps, schema_editor):
     on_postgresql = schema_editor.connection.vendor == "postgresql"
+    if on_postgresql:
+        schema_editor.execute(LOCK.format("ACCESS EXCLUSIVE"))
     for table, deed, *_ in WATCHED:
         schema_editor.execute(f"DROP TRIGGER {name_of(table, deed)}" + (f" ON {table}" if on_postgresql else ""))
     if on_postgresql:
@@ -100,6 +109,7 @@ def write_the_log_on_postgresql(schema_editor):
         $$
         """
     )
+    schema_editor.execute(LOCK.format("SHARE ROW EXCLUSIVE"))
     for table, deed, of, *_ in WATCHED:
         when = f" WHEN ({differs(of, 'IS DISTINCT FROM')})" if of else ""
         schema_editor.execute(
