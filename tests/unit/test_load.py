@@ -5,6 +5,7 @@ import pytest
 from load.figures import Figure, percentile, short
 from load.frames import CLOSE, PING, TEXT, Span, masked, walk
 from load.ledger import CONTENT_SIZE, STAMP_SIZE, Received, Tally, content, read_stamp, stamp
+from load.population import FOURS, Seats
 
 
 def frame(payload, opcode=TEXT):
@@ -127,3 +128,16 @@ def test_percentiles():
 def test_figures():
     assert Figure.of([3, 1, 2]) == Figure(2, 1, 3, 3)
     assert [short(value) for value in (0, 0.123, 12.34, 1234.5)] == ["0", "0.12", "12.3", "1,234"]
+
+
+def test_newcomers_are_new_to_each_server():
+    seats = Seats("k" * 32)
+    first = seats.newcomers(FOURS, "a1", [1], "json", 100, 500)
+    second = seats.newcomers(FOURS, "a1", [1], "json", 600, 500)
+    people = [seat.user_id for seat in first + second]
+    assert people == list(range(501, 1201))
+    assert len({seat.token for seat in first + second}) == 700
+    # Another server has seen nobody yet.
+    assert seats.newcomers(FOURS, "d1", [1], "json", 100, 500)[0].user_id == 501
+    with pytest.raises(ValueError, match="have been at a1"):
+        seats.newcomers(FOURS, "a1", [1], "json", 9_000, 500)

@@ -10,6 +10,9 @@ from load.population import FOURS, HUNDREDS, LARGE, Family
 from load.scenarios.send_loop import SendLoop
 from load.wires import Seat
 
+CONNECTIONS = 500
+"""In all rooms together."""
+
 RATE = 400.0
 """Messages a second in rooms of 100: about a third of what (d) carries."""
 
@@ -41,7 +44,7 @@ def everyone(seats: list[Seat]) -> list[Seat]:
 def rooms_of_100(bench: Bench) -> Result:
     """One writer a room; and a bare loop of send(2), which takes its turn too."""
     rate = bench.options.rate or RATE
-    loop = SendLoop(bench, bench.options.connections or 500, rate)
+    loop = SendLoop(bench, bench.options.connections or CONNECTIONS, rate)
     letters = "abcde" if bench.options.is_full or bench.options.is_chosen else "acd"
     return _measure(bench, "Rooms of 100", letters, HUNDREDS, rate, one_writer_each, loop)
 
@@ -62,7 +65,7 @@ def _measure(
     choose: Callable[[list[Seat]], list[Seat]],
     loop: SendLoop | None = None,
 ) -> Result:
-    count = bench.options.connections or 500
+    count = bench.options.connections or CONNECTIONS
     contenders = bench.among(letters)
     with ExitStack() as stack:
         writers: dict[str, list[Seat]] = {}
