@@ -114,13 +114,11 @@ class Bench:
         drain: float = 3.0,
         *,
         group: str | None = None,
-        settles: bool = False,
     ) -> tuple[Tally, Sample]:
-        """One round of load, and its figures. `settles`: what the server does a moment later counts in any case."""
+        """One round of load, and its figures. What the server does for it a moment later counts, and is waited for."""
         meter = Meter(contender.kinds())
         tally = self.crew.load(group or contender.group, rate, seconds or self.options.seconds, writers, drain)
-        if settles or self.options.is_full:
-            time.sleep(contender.settle)
+        time.sleep(contender.settle)
         return tally, self.figures_of(contender, tally, meter.used())
 
     def figures_of(self, contender: Contender, tally: Tally, used: Sample) -> Sample:

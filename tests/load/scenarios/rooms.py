@@ -76,7 +76,7 @@ def _measure(
         def measure(each: Contender | SendLoop) -> Sample:
             if isinstance(each, SendLoop):
                 return each.measure()
-            return bench.run(each, rate * each.share_of_rate, writers[each.letter], settles=loop is None)[1]
+            return bench.run(each, rate * each.share_of_rate, writers[each.letter])[1]
 
         figures = bench.rounds([*contenders, *([loop] if loop else [])], measure)
     slower = [f"{each.letter} at {each.share_of_rate:.0%}" for each in contenders if each.share_of_rate != 1]
@@ -86,7 +86,7 @@ def _measure(
 
 def large_room(bench: Bench) -> Result:
     """The same number of deliveries a second, in one large room and in rooms of 100, in turn."""
-    count = bench.options.connections or (5000 if bench.options.is_full else 2000)
+    count = bench.options.connections or (5000 if bench.options.is_full else 1000)
     deliveries = 100 * (bench.options.rate or RATE)
     figures = {}
     for contender in bench.among("abde" if bench.options.is_chosen else "ad" if bench.options.is_full else "a"):
