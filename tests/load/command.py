@@ -73,7 +73,7 @@ def main() -> int:
     names = _chosen(arguments.only, SCENARIOS, parser) if arguments.only else list(known)
     contenders = {}
     for letter in _chosen(arguments.contenders, CONTENDERS, parser):
-        if reason := CONTENDERS[letter].missing():
+        if reason := CONTENDERS[letter].missing() or CONTENDERS[letter].install():
             say(f"{letter} ({CONTENDERS[letter].name}) is skipped: {reason}")
         else:
             contenders[letter] = CONTENDERS[letter]
