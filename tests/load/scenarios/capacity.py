@@ -1,5 +1,6 @@
 """What a server can carry, and how long a message is under way at shares of that."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 from load.bench import GREATEST_BUSY, Bench, Result, Sample
@@ -15,6 +16,7 @@ TOO_LATE = 200.0
 
 TOP_RATE = 4000.0
 SHARES = (25, 50, 75)
+"""Of what Salon carries, in percent: where the full form looks how long a message is under way."""
 
 
 class Crowd:
@@ -41,12 +43,12 @@ class Crowd:
 
 
 def capacity(bench: Bench) -> Result:
-    """Search for each, then go on at shares of what Salon can carry, and at half of what Socket.IO can."""
+    """Search for each, then go on at half of what Socket.IO carries; in full also at shares of what Salon does."""
     full = bench.options.is_full
     count = bench.options.connections or 500
     notes: list[str] = []
     with ExitStack() as stack:
-        contenders = bench.among("abcde" if full or bench.options.is_chosen else "ad")
+        contenders = bench.among("abcde" if full else "ade" if bench.options.is_chosen else "ad")
         crowds = {each: stack.enter_context(Crowd(bench, each, count)) for each in contenders}
         carried = {each.letter: search(bench, crowds[each], notes) for each in contenders}
         room = count / len(crowds[contenders[0]].writers) if contenders else 0
@@ -54,7 +56,7 @@ def capacity(bench: Bench) -> Result:
             letter: {"deliveries_per_second": Figure.of([rate * room]), "messages_per_second": Figure.of([rate])}
             for letter, rate in carried.items()
         }
-        points = _points(carried)
+        points = _points(carried, SHARES if full else ())
         measured = bench.rounds(
             [(each, name, rate) for each in contenders for name, rate in points.items() if _applies(each, name)],
             lambda point: _at(bench, point[0], crowds[point[0]].writers, point[2]),
@@ -67,9 +69,9 @@ def capacity(bench: Bench) -> Result:
     return Result("Capacity and latency", f"{count} connections in rooms of 100", figures, notes)
 
 
-def _points(carried: dict[str, float]) -> dict[str, float]:
+def _points(carried: dict[str, float], shares: Iterable[int]) -> dict[str, float]:
     """The rates at which latency is measured, by name."""
-    points = {f"{share} % of a": carried["a"] * share / 100 for share in SHARES} if "a" in carried else {}
+    points = {f"{share} % of a": carried["a"] * share / 100 for share in shares} if "a" in carried else {}
     if "d" in carried:
         points["50 % of d"] = carried["d"] / 2
     return points

@@ -89,7 +89,8 @@ def large_room(bench: Bench) -> Result:
     count = bench.options.connections or (5000 if bench.options.is_full else 1000)
     deliveries = 100 * (bench.options.rate or RATE)
     figures = {}
-    for contender in bench.among("abde" if bench.options.is_chosen else "ad" if bench.options.is_full else "a"):
+    letters = "a" if not bench.options.is_full else "abde" if bench.options.is_chosen else "ad"
+    for contender in bench.among(letters):
         figures |= _large_and_small(bench, contender, count, deliveries)
     how = f"{count:,} connections in one room, 500 in rooms of 100; {deliveries:,.0f} deliveries a second"
     return Result("One large room, and rooms of 100", how, figures)
