@@ -11,7 +11,7 @@ from load.contenders.base import Contender
 from load.cpu import Meter
 from load.crew import Crew
 from load.figures import Figure, percentile
-from load.ledger import Tally
+from load.ledger import COUNTED, Tally
 from load.population import Family, Seats
 from load.stage import Stage
 from load.wires import Seat
@@ -114,13 +114,11 @@ class Bench:
         drain: float = 3.0,
         *,
         group: str | None = None,
-        settles: bool = False,
     ) -> tuple[Tally, Sample]:
-        """One round of load, and its figures. `settles`: what the server does a moment later counts in any case."""
+        """One round of load, and its figures. What the server does for it a moment later counts, and is waited for."""
         meter = Meter(contender.kinds())
         tally = self.crew.load(group or contender.group, rate, seconds or self.options.seconds, writers, drain)
-        if settles or self.options.is_full:
-            time.sleep(contender.settle)
+        time.sleep(contender.settle)
         return tally, self.figures_of(contender, tally, meter.used())
 
     def figures_of(self, contender: Contender, tally: Tally, used: Sample) -> Sample:
@@ -136,14 +134,13 @@ class Bench:
         sample["generator_us_per_delivery"] = tally.generator_seconds / delivered * 1e6
         sample["generator_busy"] = tally.busy
         sample["late_p99_ms"] = percentile(sorted(tally.late) or [0], 0.99) / 1e6
-        sample |= {"lost": tally.lost, "doubled": tally.doubled, "dropped": tally.dropped}
+        sample |= {"lost": tally.lost, "doubled": tally.doubled, "dropped": tally.dropped, "unsent": tally.unsent}
         return sample
 
     def _judge(self, contender: Contender, tally: Tally) -> None:
         self.busiest = max(self.busiest, tally.busy)
         self.frame_sizes[contender.letter] = tally.frame_size
-        names = ("sent", "delivered", "lost", "doubled", "disordered", "dropped")
-        self.count(contender, **{name: getattr(tally, name) for name in names})
+        self.count(contender, **{name: getattr(tally, name) for name in ("sent", "delivered", *COUNTED)})
 
     def count(self, contender: Contender, **counts: float) -> None:
         """Add to what is counted over the whole run."""

@@ -25,6 +25,7 @@ class Client:
         "_events",
         "_reason",
         "_unsent",
+        "code",
         "fd",
         "received",
         "rest",
@@ -43,6 +44,7 @@ class Client:
         self._epoll = epoll
         self._unsent = b""
         self._reason = ""
+        self.code = 0
         self._context = context
         self.socket = self._connected()
         self.fd = self.socket.fileno()
@@ -138,7 +140,8 @@ class Client:
         if span.opcode == PING:
             self.send(control(payload, PONG))
         elif span.opcode == CLOSE:
-            self.gone(f"closed by the server with {int.from_bytes(payload[:2], 'big')}")
+            self.code = int.from_bytes(payload[:2], "big")
+            self.gone(f"closed by the server with {self.code}")
 
     def gone(self, reason: str) -> None:
         """The connection is no more."""

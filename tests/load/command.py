@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--full", action="store_true", help="longer rounds, more of everything")
     parser.add_argument("--only", help="scenarios, comma-separated: " + ", ".join(SCENARIOS))
     parser.add_argument("--contenders", help="letters, comma-separated: " + ", ".join(CONTENDERS))
-    parser.add_argument("--rounds", type=int, help="how often each contender is measured (5)")
+    parser.add_argument("--rounds", type=int, help="how often each contender is measured (4; full: 5)")
     parser.add_argument("--seconds", type=float, help="the length of one round of load")
     parser.add_argument("--rate", type=float, help="messages a second, instead of the scenario's own")
     parser.add_argument("--connections", type=int, help="connections, instead of the scenario's own")
@@ -73,14 +73,14 @@ def main() -> int:
     names = _chosen(arguments.only, SCENARIOS, parser) if arguments.only else list(known)
     contenders = {}
     for letter in _chosen(arguments.contenders, CONTENDERS, parser):
-        if reason := CONTENDERS[letter].missing():
+        if reason := CONTENDERS[letter].missing() or CONTENDERS[letter].install():
             say(f"{letter} ({CONTENDERS[letter].name}) is skipped: {reason}")
         else:
             contenders[letter] = CONTENDERS[letter]
     options = Options(
         arguments.full,
         bool(arguments.contenders),
-        arguments.rounds or 5,
+        arguments.rounds or (5 if arguments.full else 4),
         arguments.seconds or (3.0 if arguments.full else 0.8),
         arguments.rate,
         arguments.connections,

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from load.bench import Result
+from load.ledger import COUNTED
 
 Results = dict[str, Result]
 
@@ -82,10 +83,9 @@ def judge(results: Results, totals: dict[str, dict[str, float]]) -> list[Criteri
         1.05,
     )
     if total := totals.get("a"):
-        wrong = sum(total[name] for name in ("lost", "doubled", "disordered", "dropped") if name in total)
-        judged.append(
-            Criterion(0, "(a): messages lost, doubled or out of order, and connections dropped", wrong, 0, not wrong)
-        )
+        wrong = sum(total.get(name, 0) for name in COUNTED)
+        sentence = "(a): messages lost, doubled, out of order or not to be sent, and connections dropped"
+        judged.append(Criterion(0, sentence, wrong, 0, not wrong))
     return judged
 
 

@@ -19,6 +19,9 @@ from load.wires import Seat
 OPEN_TIMEOUT = 60.0
 """Seconds that a connection may take to be open and in its room."""
 
+SLOW_READER = 4408
+"""The code with which Salon closes a connection that does not read what it is sent."""
+
 LONGEST_DRAIN = 60.0
 """Seconds in which a server may catch up with what it was sent."""
 
@@ -101,6 +104,7 @@ class Generator:
         for client in self._groups.pop(group, []):
             self._clients.pop(client.fd, None)
             self._seats.pop(client.seat.number, None)
+            self._sent.pop(client.seat.number, None)
             client.close()
         self._rooms = {key: room for key, room in self._rooms.items() if key[0] != group}
 
@@ -120,6 +124,7 @@ class Generator:
                 self._turn(ahead / 1e9)
             writer = writers[index % len(writers)]
             if writer.state == GONE:
+                tally.unsent += 1
                 continue
             self._write(writer, due)
             tally.late.append(max(0, now() - due))
@@ -128,7 +133,7 @@ class Generator:
                 self._turn(0)
             room = self._rooms[group, writer.seat.room_id]
             tally.expected += sum(each.state != GONE for each in room)
-        self._drain(tally, load.drain)
+        self._drain(group, tally, load.drain)
         tally.seconds = (now() - began) / 1e9
         tally.generator_seconds = time.process_time() - used
         tally.busy = tally.generator_seconds / ((now() - began) / 1e9)
@@ -136,13 +141,19 @@ class Generator:
         self._settle(group, tally)
         return tally
 
-    def _drain(self, tally: Tally, patience: float) -> None:
+    def _drain(self, group: str, tally: Tally, patience: float) -> None:
         """Wait for what is under way: late is not lost, as long as something comes."""
         count, since, end = tally.delivered, time.monotonic(), time.monotonic() + LONGEST_DRAIN
-        while tally.delivered < tally.expected and since <= time.monotonic() < min(end, since + patience):
+        while self._is_awaited(group, tally) and since <= time.monotonic() < min(end, since + patience):
             self._turn(0.05)
             if tally.delivered != count:
                 count, since = tally.delivered, time.monotonic()
+
+    def _is_awaited(self, group: str, tally: Tally) -> bool:
+        # What has come twice stands for nothing else that is still to come.
+        return tally.delivered < tally.expected or tally.delivered < tally.expected + sum(
+            each.received.doubled for each in self._groups[group]
+        )
 
     def _write(self, client: Client, due: int) -> None:
         number = client.seat.number
@@ -155,23 +166,28 @@ class Generator:
         """Sum up, and begin anew: what was lost or doubled counts once."""
         senders: dict[int, list[int]] = {}
         for client in self._groups[group]:
-            received, room_id = client.received, client.seat.room_id
+            received, number, room_id = client.received, client.seat.number, client.seat.room_id
             if room_id not in senders:
-                numbers = [each.seat.number for each in self._rooms[group, room_id]]
-                senders[room_id] = [number for number in numbers if number in self._sent]
-            if client.state == GONE:
-                # It counts once, as a connection; what it did not get any more is not lost on the way.
-                tally.dropped += client.seat.number not in self._dropped
-                self._dropped.add(client.seat.number)
-                continue
-            tally.lost += received.lost(self._sent, senders[room_id])
+                senders[room_id] = self._senders(self._rooms[group, room_id])
             tally.doubled += received.doubled
             tally.disordered += received.disordered
-            received.missing.clear()
-            received.doubled = received.disordered = 0
-            for number in senders[room_id]:
-                received.last[number] = self._sent[number]
+            if client.state != GONE:
+                tally.lost += received.lost(self._sent, senders[room_id])
+            elif number not in self._dropped:
+                # It counts once, as a connection; what it did not get any more is not lost on the way.
+                tally.dropped += 1
+                tally.slow += client.code == SLOW_READER
+                self._dropped.add(number)
+            received.begin(self._sent, senders[room_id])
         self._stamps.clear()
+
+    def _senders(self, room: list[Client]) -> list[int]:
+        """Who has written in a room, by number. The last words of somebody who is gone may never have been heard."""
+        numbers = [each.seat.number for each in room if each.seat.number in self._sent]
+        for number in numbers:
+            if self._seats[number].state == GONE:
+                self._sent[number] = max(each.received.last.get(number, 0) for each in room)
+        return numbers
 
     def rest(self, group: str, seconds: float, ping_every: float) -> tuple[float, int]:
         """Let a group be idle but for a ping of each client now and then; the share of a core, and the pings."""
@@ -237,6 +253,9 @@ class Generator:
                 known = stamps[mark] = read_stamp(mark)
                 tally.frame_size = stop - start + 4
             sender, number, due = known
+            if sender not in self._seats:
+                # The end of what a group was sent that has been closed; who has come after it need not get it.
+                continue
             tally.delivered += 1
             tally.latencies.append(arrived - due)
             client.received.take(sender, number)

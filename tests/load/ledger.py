@@ -59,12 +59,23 @@ class Received:
         gaps = sum(len(numbers) for numbers in self.missing.values())
         return gaps + sum(sent.get(sender, 0) - self.last.get(sender, 0) for sender in senders)
 
+    def begin(self, sent: dict[int, int], senders: Iterable[int]) -> None:
+        """All until now is done with: what was lost or doubled counts once."""
+        self.missing.clear()
+        self.doubled = self.disordered = 0
+        self.last.update((sender, sent[sender]) for sender in senders)
+
+
+COUNTED = ("lost", "doubled", "disordered", "dropped", "unsent")
+"""What a server should not do, or what comes of it."""
+
 
 @dataclass
 class Tally:
     """What a run of load came to. Times are nanoseconds; `late`: how much later than due each message was sent.
 
-    `busy` is the share of a core that the busiest generator used; `dropped`: connections that a server closed.
+    `busy` is the share of a core that the busiest generator used; `dropped`: connections that a server closed, `slow`
+    of them because they did not read; `unsent`: messages that were due from a writer who is gone.
     """
 
     sent: int = 0
@@ -74,6 +85,8 @@ class Tally:
     doubled: int = 0
     disordered: int = 0
     dropped: int = 0
+    slow: int = 0
+    unsent: int = 0
     busy: float = 0.0
     generator_seconds: float = 0.0
     seconds: float = 0.0
@@ -81,8 +94,13 @@ class Tally:
     latencies: array = field(default_factory=lambda: array("q"))
     late: array = field(default_factory=lambda: array("q"))
 
+    @property
+    def is_right(self) -> bool:
+        """Everybody is still there, and has got each message once and in order."""
+        return not any(getattr(self, name) for name in COUNTED)
+
     def __iadd__(self, other: "Tally") -> "Tally":
-        for name in ("sent", "expected", "delivered", "lost", "doubled", "disordered", "dropped", "generator_seconds"):
+        for name in (*COUNTED, "sent", "expected", "delivered", "slow", "generator_seconds"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.busy = max(self.busy, other.busy)
         self.seconds = max(self.seconds, other.seconds)

@@ -51,6 +51,7 @@ class Seats:
         self._key = token_key
         self._numbers = itertools.count(1)
         self._tokens: dict[int, str] = {}
+        self._come: dict[str, int] = {}
 
     def token(self, user_id: int) -> str:
         """What says who she is; the same as Salon's own tokens."""
@@ -75,6 +76,17 @@ class Seats:
                 strict=False,
             )
         ]
+
+    def newcomers(self, family: Family, group: str, ports: list[int], wire: str, count: int, skip: int) -> list[Seat]:
+        """`count` people whom the servers of this group have never seen, nor their tokens; the first `skip` are others.
+
+        Raises `ValueError` when nobody is left who could be new.
+        """
+        first = self._come.get(group, skip)
+        self._come[group] = first + count
+        if first + count > family.people:
+            raise ValueError(f"All {family.people:,} people have been at {group}: fewer rounds, or fewer connections.")
+        return self.of(family, ports, wire, count, first)
 
     def _people(self, family: Family, skip: int) -> Iterator[int]:
         return itertools.islice(itertools.cycle(family.users), skip, None)

@@ -23,6 +23,7 @@ SHOWN = {
     "lost": "lost",
     "doubled": "doubled",
     "dropped": "connections dropped",
+    "closed_as_slow": "closed as slow readers, beyond what it carries",
     "per_cpu_second": "handshakes per CPU second of all",
     "per_app_cpu_second": "handshakes per CPU second of the application",
     "all_us": "CPU µs of all, a handshake",

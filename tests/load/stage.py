@@ -6,10 +6,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
-from services import PostgreSQL
+from services import PostgreSQL, Service
 from target import PROJECT
 
 from load.population import FAMILIES
@@ -28,22 +29,28 @@ class Stage:
 
     def __init__(self) -> None:
         self.token_key = secrets.token_urlsafe(48)
-        self.directory = Path(tempfile.mkdtemp(prefix="salon-bench-"))
-        self.postgresql = PostgreSQL("fsync=on", "max_connections=300", "shared_buffers=128MB")
         self._made: set[str] = set()
+        self._stack = ExitStack()
 
     def __enter__(self) -> "Stage":
-        # nginx's workers are nobody special, and the socket that they connect to is in here.
-        self.directory.chmod(0o711)
-        (self.directory / "static").mkdir()
-        self.certificate = make_certificate(self.directory)
-        self.postgresql.start()
+        with ExitStack() as stack:
+            self.directory = Path(tempfile.mkdtemp(prefix="salon-bench-"))
+            stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            # nginx's workers are nobody special, and the socket that they connect to is in here.
+            self.directory.chmod(0o711)
+            (self.directory / "static").mkdir()
+            self.certificate = make_certificate(self.directory)
+            self.postgresql = PostgreSQL("fsync=on", "max_connections=300", "shared_buffers=128MB")
+            stack.callback(shutil.rmtree, self.postgresql.directory)
+            # What ends the process also where PostgreSQL was not there yet to be asked for it.
+            stack.callback(Service.stop, self.postgresql)
+            self.postgresql.start()
+            stack.callback(self.postgresql.stop)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.postgresql.stop()
-        shutil.rmtree(self.postgresql.directory)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._stack.close()
 
     @property
     def postmaster(self) -> int:

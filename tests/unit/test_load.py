@@ -1,10 +1,18 @@
 """The pure parts of the benchmark: what is counted must be counted rightly."""
 
+import subprocess
+
 import pytest
 
+from load.client import GONE, OPEN, Client
+from load.contenders import node
 from load.figures import Figure, percentile, short
 from load.frames import CLOSE, PING, TEXT, Span, masked, walk
-from load.ledger import CONTENT_SIZE, STAMP_SIZE, Received, Tally, content, read_stamp, stamp
+from load.generator import Generator, Load, now
+from load.ledger import CONTENT_SIZE, COUNTED, STAMP_SIZE, Received, Tally, content, read_stamp, stamp
+from load.population import FOURS, Seats
+from load.scenarios.capacity import TOO_LATE, carries, unforgiven
+from load.wires import Seat
 
 
 def frame(payload, opcode=TEXT):
@@ -127,3 +135,106 @@ def test_percentiles():
 def test_figures():
     assert Figure.of([3, 1, 2]) == Figure(2, 1, 3, 3)
     assert [short(value) for value in (0, 0.123, 12.34, 1234.5)] == ["0", "0.12", "12.3", "1,234"]
+
+
+def test_newcomers_are_new_to_each_server():
+    seats = Seats("k" * 32)
+    first = seats.newcomers(FOURS, "a1", [1], "json", 100, 500)
+    second = seats.newcomers(FOURS, "a1", [1], "json", 600, 500)
+    people = [seat.user_id for seat in first + second]
+    assert people == list(range(501, 1201))
+    assert len({seat.token for seat in first + second}) == 700
+    # Another server has seen nobody yet.
+    assert seats.newcomers(FOURS, "d1", [1], "json", 100, 500)[0].user_id == 501
+    with pytest.raises(ValueError, match="have been at a1"):
+        seats.newcomers(FOURS, "a1", [1], "json", 9_000, 500)
+
+
+def room_of(*numbers):
+    """A generator with a room whose connections are only what is counted on; nothing is connected."""
+    generator = Generator()
+    for number in numbers:
+        client = Client.__new__(Client)
+        client.seat, client.state, client.code = Seat(number, 1, "json", "", number, 1), OPEN, 0
+        client.received = Received()
+        generator._groups.setdefault("a1", [])
+        generator._keep("a1", client)
+    return generator
+
+
+def settled(generator):
+    tally = Tally()
+    generator._settle("a1", tally)
+    return tally
+
+
+def test_one_lost_and_one_doubled_do_not_cancel_out():
+    generator = room_of(1, 2)
+    generator._sent = {1: 2}
+    for number in (1, 2):
+        generator._seats[1].received.take(1, number)
+        generator._seats[2].received.take(1, 1)
+    tally = Tally(expected=4, delivered=4)
+    assert generator._is_awaited("a1", tally)
+    generator._settle("a1", tally)
+    assert (tally.lost, tally.doubled, tally.is_right) == (1, 1, False)
+    # It counts once.
+    assert settled(generator).is_right
+
+
+def test_a_connection_that_is_gone_counts_once_and_as_what_it_was_closed_for():
+    generator = room_of(1, 2, 3)
+    for number, code in ((2, 1006), (3, 4408)):
+        generator._seats[number].state, generator._seats[number].code = GONE, code
+    tally = settled(generator)
+    assert (tally.dropped, tally.slow, tally.lost, tally.is_right) == (2, 1, 0, False)
+    assert settled(generator).is_right
+
+
+def test_a_writer_that_is_gone_is_a_failure_and_her_last_words_are_not_lost():
+    generator = room_of(1, 2, 3)
+    generator._sent = {1: 3}
+    for reader, numbers in ((2, (1, 2)), (3, (1,))):
+        for number in numbers:
+            generator._seats[reader].received.take(1, number)
+    generator._seats[1].state = GONE
+    # Nobody has the third; one of the two who stayed lacks the second.
+    tally = settled(generator)
+    assert (tally.lost, tally.dropped) == (1, 1)
+    tally = generator.load("a1", Load(1000, 0.005, now(), (1,), 0.0))
+    assert (tally.sent, tally.unsent, tally.is_right) == (0, 5, False)
+
+
+@pytest.mark.parametrize(
+    ("tally", "counted"),
+    [
+        (Tally(lost=1, doubled=2), {"lost": 1, "doubled": 2}),
+        (Tally(dropped=3, slow=3, unsent=4), {"closed_as_slow": 3}),
+        (Tally(dropped=3, slow=1, unsent=4), {"closed_as_slow": 1, "dropped": 2, "unsent": 4}),
+        (Tally(unsent=4), {"unsent": 4}),
+    ],
+)
+def test_beyond_what_it_carries_only_slow_readers_may_be_closed(tally, counted):
+    assert {name: count for name, count in unforgiven(tally).items() if count} == counted
+
+
+@pytest.mark.parametrize("wrong", [*COUNTED, "late"])
+def test_a_rate_at_which_something_is_wrong_is_not_carried(wrong):
+    tally = Tally(sent=1, expected=1, delivered=1)
+    tally.latencies.append(1_000_000)
+    assert carries(tally)
+    if wrong == "late":
+        tally.latencies.append(int(TOO_LATE * 1e6))
+    else:
+        setattr(tally, wrong, 1)
+    assert not carries(tally)
+
+
+def test_what_cannot_be_installed_is_skipped(monkeypatch, tmp_path):
+    monkeypatch.setattr(node, "DIRECTORY", tmp_path / "node")
+
+    def fail(command, **options):
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    assert "could not be installed" in node._install.__wrapped__()

@@ -5,9 +5,8 @@ from contextlib import ExitStack
 
 from load.bench import Bench, Result
 from load.contenders.base import Contender
-from load.population import HUNDREDS
-from load.scenarios.capacity import _search
-from load.scenarios.rooms import RATE, WARM_UP, one_writer_each
+from load.scenarios.capacity import Crowd, search
+from load.scenarios.rooms import RATE, WARM_UP
 
 ENOUGH_CORES = 4
 
@@ -20,15 +19,15 @@ def two_processes(bench: Bench) -> Result:
     with ExitStack() as stack:
         contenders = bench.among("a")
         contenders += [stack.enter_context(bench.classes[each.letter](bench.stage, 2)) for each in contenders]
-        writers = {}
+        crowds = {}
         for each in contenders:
-            writers[each] = one_writer_each(stack.enter_context(bench.connected(each, HUNDREDS, count)))
-            bench.run(each, rate, writers[each], WARM_UP)
-        figures = bench.rounds(contenders, lambda each: bench.run(each, rate, writers[each])[1], key=_key)
+            crowds[each] = stack.enter_context(Crowd(bench, each, count))
+            bench.run(each, rate, crowds[each].writers, WARM_UP)
+        figures = bench.rounds(contenders, lambda each: bench.run(each, rate, crowds[each].writers)[1], key=_key)
         if (os.cpu_count() or 1) >= ENOUGH_CORES:
             carried = bench.rounds(
                 contenders,
-                lambda each: {"carries_messages_per_second": _search(bench, each, writers[each], notes)},
+                lambda each: {"carries_messages_per_second": search(bench, crowds[each], notes)},
                 key=_key,
             )
             figures = {who: found | carried[who] for who, found in figures.items()}

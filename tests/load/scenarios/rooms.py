@@ -10,6 +10,9 @@ from load.population import FOURS, HUNDREDS, LARGE, Family
 from load.scenarios.send_loop import SendLoop
 from load.wires import Seat
 
+CONNECTIONS = 500
+"""In all rooms together."""
+
 RATE = 400.0
 """Messages a second in rooms of 100: about a third of what (d) carries."""
 
@@ -41,7 +44,7 @@ def everyone(seats: list[Seat]) -> list[Seat]:
 def rooms_of_100(bench: Bench) -> Result:
     """One writer a room; and a bare loop of send(2), which takes its turn too."""
     rate = bench.options.rate or RATE
-    loop = SendLoop(bench, bench.options.connections or 500, rate)
+    loop = SendLoop(bench, bench.options.connections or CONNECTIONS, rate)
     letters = "abcde" if bench.options.is_full or bench.options.is_chosen else "acd"
     return _measure(bench, "Rooms of 100", letters, HUNDREDS, rate, one_writer_each, loop)
 
@@ -62,7 +65,7 @@ def _measure(
     choose: Callable[[list[Seat]], list[Seat]],
     loop: SendLoop | None = None,
 ) -> Result:
-    count = bench.options.connections or 500
+    count = bench.options.connections or CONNECTIONS
     contenders = bench.among(letters)
     with ExitStack() as stack:
         writers: dict[str, list[Seat]] = {}
@@ -73,7 +76,7 @@ def _measure(
         def measure(each: Contender | SendLoop) -> Sample:
             if isinstance(each, SendLoop):
                 return each.measure()
-            return bench.run(each, rate * each.share_of_rate, writers[each.letter], settles=loop is None)[1]
+            return bench.run(each, rate * each.share_of_rate, writers[each.letter])[1]
 
         figures = bench.rounds([*contenders, *([loop] if loop else [])], measure)
     slower = [f"{each.letter} at {each.share_of_rate:.0%}" for each in contenders if each.share_of_rate != 1]
@@ -83,10 +86,11 @@ def _measure(
 
 def large_room(bench: Bench) -> Result:
     """The same number of deliveries a second, in one large room and in rooms of 100, in turn."""
-    count = bench.options.connections or (5000 if bench.options.is_full else 2000)
+    count = bench.options.connections or (5000 if bench.options.is_full else 1000)
     deliveries = 100 * (bench.options.rate or RATE)
     figures = {}
-    for contender in bench.among("abde" if bench.options.is_chosen else "ad" if bench.options.is_full else "a"):
+    letters = "a" if not bench.options.is_full else "abde" if bench.options.is_chosen else "ad"
+    for contender in bench.among(letters):
         figures |= _large_and_small(bench, contender, count, deliveries)
     how = f"{count:,} connections in one room, 500 in rooms of 100; {deliveries:,.0f} deliveries a second"
     return Result("One large room, and rooms of 100", how, figures)

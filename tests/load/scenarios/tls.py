@@ -1,5 +1,6 @@
 """What nginx and TLS add to a delivery, with the settings that may matter tried one at a time."""
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -87,4 +88,5 @@ def _way(bench: Bench, name: str, seats: list[Seat], kinds: Kinds, stack: ExitSt
 def _round(bench: Bench, salon: Salon, way: Way, rate: float, seconds: float | None = None) -> Sample:
     meter = Meter(way.kinds)
     tally = bench.crew.load(way.group, rate, seconds or bench.options.seconds, way.writers)
+    time.sleep(salon.settle)
     return bench.figures_of(salon, tally, meter.used())

@@ -50,7 +50,7 @@ async function main() {
         return;
       }
       const message = await store.save(roomId, person, content);
-      io.to(room).emit("message", message);
+      io.to(room).emit("message", { data: message, room_id: roomId, timestamp: message.created_at });
     });
 
     socket.on("ping", () => socket.emit("pong"));
