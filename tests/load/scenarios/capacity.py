@@ -98,6 +98,9 @@ def search(bench: Bench, crowd: Crowd, notes: list[str]) -> float:
         bench.count(contender, sent=tally.sent, delivered=tally.delivered, **unforgiven(tally))
         if tally.slow:
             slow.append(f"{tally.slow} at {rate:.0f} messages a second")
+        if not tally.is_whole:
+            wrong = ", ".join(f"{count} {name}" for name in COUNTED if (count := getattr(tally, name)))
+            bench.say(f"  {contender.letter}: {wrong} at {rate:.0f} messages a second")
         if carries(tally):
             least = rate
             if tally.busy > GREATEST_BUSY:
@@ -105,7 +108,7 @@ def search(bench: Bench, crowd: Crowd, notes: list[str]) -> float:
                 break
         else:
             most = rate
-        if not tally.is_right:
+        if not tally.is_whole:
             # Each rate is carried by all connections, and from each of them on.
             crowd.anew()
         if most == 0 and rate >= TOP_RATE:
@@ -123,7 +126,7 @@ def search(bench: Bench, crowd: Crowd, notes: list[str]) -> float:
 def carries(tally: Tally) -> bool:
     """Whether a server carries the rate at which this came of it."""
     latest = percentile(sorted(tally.latencies) or [10**12], 0.99) / 1e6
-    return tally.is_right and latest < TOO_LATE
+    return tally.is_whole and latest < TOO_LATE
 
 
 def unforgiven(tally: Tally) -> dict[str, int]:

@@ -16,7 +16,7 @@ def idle(bench: Bench) -> Result:
     count = bench.options.connections or (10_000 if full else 1000)
     seconds = 8.0 if full else 1.0
     figures = {}
-    for letter in "abcde" if bench.options.is_chosen else "ad":
+    for letter in ("abcde" if full else "abde") if bench.options.is_chosen else "ad":
         if letter in bench.classes:
             # A fresh process: one that has had connections before keeps their memory, and gives it to the next ones.
             with bench.classes[letter](bench.stage, role="idle") as contender:
