@@ -105,6 +105,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
             logger.exception("A handshake could not be handled")
             self._refuse(_internal())
 
+        finally:
+            if self.connection.socket:
+                # Of an idle connection, its headers are the greater part. No other part of Salon's server reads them.
+                self.scope["headers"].clear()
+
     async def _identity_of_handshake(self) -> Identity | None:
         """What the query string, the `Authorization` header or the session cookie says, or None."""
         token = parse_qs(self.scope["query_string"].decode("latin1")).get("token", [""])[0]

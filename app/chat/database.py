@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PACE = 0.003
-"""Seconds from one batch of people who come to the next: each of their statements is then for twice as many."""
+PACE = 0.01
+"""Seconds from one batch of people who come to the next: each of their statements is then for several."""
 
 LOOK_INTERVAL = 1.0
 """Seconds after which a thread looks whether its connection still works, and is not too old, before it uses it."""

@@ -7,7 +7,7 @@ server was reached as, for that is where a frontend under development is.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -65,13 +65,19 @@ class OriginCheck:
         self.application = application
 
     async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        origin = headers.get(b"origin")
-        if origin is None or allowed(origin.decode("latin1"), headers.get(b"host", b"").decode("latin1")):
+        if _is_refused(scope["headers"]):
+            await refuse(scope, receive, send)
+        else:
             await self.application(scope, receive, send)
-            return
-        logger.warning("Refused a WebSocket from the origin %r; SALON_ALLOWED_ORIGINS lists who may", origin)
-        await refuse(scope, receive, send)
+
+
+def _is_refused(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    found = dict(headers)
+    origin = found.get(b"origin")
+    if origin is None or allowed(origin.decode("latin1"), found.get(b"host", b"").decode("latin1")):
+        return False
+    logger.warning("Refused a WebSocket from the origin %r; SALON_ALLOWED_ORIGINS lists who may", origin)
+    return True
 
 
 async def refuse(scope: dict, receive: Receive, send: Send) -> None:

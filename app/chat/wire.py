@@ -51,6 +51,7 @@ class Wire(asyncio.Protocol):
         self._lost = lost
         self._reader = hiredis.Reader()
         self._waiting: deque[Waiting] = deque()
+        self._unsent: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time()
         self._transport.set_protocol(self)
@@ -72,8 +73,15 @@ class Wire(asyncio.Protocol):
         """
         waiting = Waiting(answers, self._loop)
         self._waiting.append(waiting)
-        self._transport.write(commands)
+        # What is sent in one turn of the event loop is one write.
+        if not self._unsent:
+            self._loop.call_soon(self._write)
+        self._unsent.append(commands)
         return waiting.future
+
+    def _write(self) -> None:
+        self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
 
     def look(self, patience: float) -> None:
         """Give the connection up when an answer is due for `patience` seconds; ask for one when nothing else came."""
