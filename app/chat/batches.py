@@ -86,6 +86,9 @@ class Batches(Generic[Item, Outcome]):
                 if batch:
                     await self._settle(batch)
         finally:
+            # Only when it is cancelled is there anything left.
+            for _, outcome in self._waiting:
+                outcome.cancel()
             self._waiting = []
             self._worker = None
 
@@ -99,6 +102,8 @@ class Batches(Generic[Item, Outcome]):
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Outcome]]]) -> None:
         try:
             outcomes = await self._answer([item for item, _ in batch])
+            if len(outcomes) != len(batch):
+                raise RuntimeError(f"{len(outcomes)} answers for {len(batch)} items")
         except Exception as error:  # noqa: BLE001 (it is theirs who asked)
             outcomes = [error] * len(batch)
         for (_, future), outcome in zip(batch, outcomes, strict=True):

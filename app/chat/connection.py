@@ -120,9 +120,11 @@ class Connection:
                 await self._writer
 
     def _put(self, *messages: dict) -> None:
+        # What is given at once may be more than that, as a long history is: it has had no time to be read.
+        is_too_much = self._queued > settings.MAX_QUEUED_BYTES
         self._outbox.extend(messages)
         self._queued += sum(len(message.get("text", "")) for message in messages)
-        if self._queued > settings.MAX_QUEUED_BYTES and not self.is_closing:
+        if is_too_much and not self.is_closing:
             self._give_up()
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())

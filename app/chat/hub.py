@@ -101,10 +101,9 @@ class Audience:
 
     def flush(self) -> None:
         """Let the sockets have what was sent, before anybody comes or goes or is sent something else."""
-        if self._frames:
-            if self._direct:
-                self._direct[0].broadcast(self._direct, b"".join(self._frames))
-            self._frames.clear()
+        waiting, self._frames = self._frames, []
+        if waiting and self._direct:
+            self._direct[0].broadcast(self._direct, b"".join(waiting))
 
     def _sort(self) -> None:
         self._direct, self._others, self._held = [], [], []
@@ -125,6 +124,8 @@ class Hub:
         self._rooms: dict[int, Audience] = {}
         self._name = uuid4().hex
         self._published = 0
+        self._on_their_way: dict[str, bool] = {}
+        """Events that are being published, and whether they have come back already."""
         self._channel = ""
         self._groups: set[str] = set()
         self._abandoned_rooms: set[int] = set()
@@ -338,6 +339,7 @@ class Hub:
         for _, envelope in envelopes:
             self._published += 1
             envelope |= {"type": "hub", "id": f"{self._name}:{self._published}"}
+            self._on_their_way[envelope["id"]] = False
         try:
             async with _channel_layer() as layer:
                 if send_all := getattr(layer, "group_send_all", None):
@@ -348,11 +350,15 @@ class Hub:
         except ChatError:
             # Those who are connected here need not wait for the channel layer. It may have taken the events all the
             # same and only its answer be late: then they come back, and are known.
-            for _, envelope in envelopes:
+            missing = [envelope for _, envelope in envelopes if not self._on_their_way[envelope["id"]]]
+            for envelope in missing:
                 self._delivered[envelope["id"]] = None
                 if len(self._delivered) > REMEMBERED_DELIVERIES:
                     del self._delivered[next(iter(self._delivered))]
-            self._deliver_all([envelope for _, envelope in envelopes])
+            self._deliver_all(missing)
+        finally:
+            for _, envelope in envelopes:
+                del self._on_their_way[envelope["id"]]
 
     async def _subscribe(self, group: str) -> None:
         if group in self._groups:
@@ -393,10 +399,13 @@ class Hub:
                 self._deliver_all([each for each in envelopes if not self._is_known(each)])
 
     def _is_known(self, envelope: dict) -> bool:
-        """Whether it was delivered already, without the channel layer."""
-        if (name := envelope.get("id")) in self._delivered:
+        """Whether it was delivered already, without the channel layer; else it is from now on."""
+        name = envelope.get("id")
+        if name in self._delivered:
             del self._delivered[name]
             return True
+        if name in self._on_their_way:
+            self._on_their_way[name] = True
         return False
 
     def _deliver_all(self, envelopes: list[dict]) -> None:
@@ -409,9 +418,12 @@ class Hub:
         self._flush()
 
     def _flush(self) -> None:
-        for audience in self._unsent:
-            audience.flush()
-        self._unsent.clear()
+        unsent, self._unsent = self._unsent, []
+        for audience in unsent:
+            try:
+                audience.flush()
+            except Exception:
+                logger.exception("Events could not be delivered to a room")
 
     def _deliver(self, envelope: dict) -> None:
         if (name := envelope.get("echo")) is not None:

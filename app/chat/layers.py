@@ -37,6 +37,8 @@ class Link(RedisSingleShardConnection):
         self._pool: ConnectionPool = create_pool({**host, "protocol": 3})
         self._wire: Wire | None = None
         self._opening = asyncio.Lock()
+        self._coming = 0
+        """Publishers who wait for a wire."""
         self._repair: asyncio.Task[None] | None = None
         self._look: asyncio.TimerHandle | None = None
 
@@ -48,7 +50,14 @@ class Link(RedisSingleShardConnection):
 
         Raises redis-py's errors, or `OSError`, when Redis is away or has refused one of them.
         """
-        wire = self._wire or await self._open()
+        wire = self._wire
+        if wire is None or self._coming:
+            # Behind those who wait already: nothing overtakes what was published before.
+            self._coming += 1
+            try:
+                wire = await self._open()
+            finally:
+                self._coming -= 1
         await wire.send(b"".join([_publish(*message) for message in messages]), len(messages))
 
     async def subscribe(self, channel: str) -> None:
@@ -77,6 +86,7 @@ class Link(RedisSingleShardConnection):
                 await self._repair
         if self._look:
             self._look.cancel()
+            self._look = None
         if self._wire:
             self._wire.abort()
             self._wire = None
@@ -84,14 +94,22 @@ class Link(RedisSingleShardConnection):
     async def _open(self) -> Wire:
         async with self._opening:
             if self._wire is None:
-                wire = await Wire.open(self._pool, self._heard, self._lost)
-                self._wire = wire
-                if self._subscribed_to:
-                    names = [channel.encode() for channel in self._subscribed_to]
-                    await wire.send(command(b"SUBSCRIBE", *names), len(names))
+                async with asyncio.timeout(PATIENCE):
+                    self._wire = await self._open_and_subscribe()
                 if self._look is None:
                     self._look_later()
             return self._wire
+
+    async def _open_and_subscribe(self) -> Wire:
+        wire = await Wire.open(self._pool, self._heard, self._lost)
+        try:
+            if self._subscribed_to:
+                names = [channel.encode() for channel in self._subscribed_to]
+                await wire.send(command(b"SUBSCRIBE", *names), len(names))
+        except BaseException:
+            wire.abort()
+            raise
+        return wire
 
     def _heard(self, channel: bytes, message: bytes) -> None:
         self._receive_message({"channel": channel, "data": message})

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import psycopg
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, OperationalError, connections
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
@@ -124,10 +124,10 @@ class Line:
     async def store(self, messages: Sequence[Writing]) -> dict[str, Written]:
         """Store messages in one transaction, in their order, and give their rooms and senders the new marks.
 
-        Returns what is stored, by uuid. Those are left out whose sender is not an active member of a living room,
-        and those whose name (`client_id`) their sender has used in the room before. Two of one name in a batch, or in
-        two batches at once, raise `django.db.IntegrityError`, and nothing is stored. Raises
-        `django.db.OperationalError` when the database is away or refuses, and then it may be stored or not.
+        Returns what is stored, by uuid. Those are left out whose sender is not an active member of a living room, and
+        those whose name (`client_id`) their sender has used in the room before. Raises `django.db.IntegrityError` for
+        two of one name in a batch, or in two batches at once, and `DataError` for what the database does not take; then
+        nothing is stored. Raises `OperationalError` when the database is away or refuses; then it may be stored or not.
         """
         result = await self._execute(msgspec.json.encode(messages))
         value = result.get_value
@@ -230,6 +230,8 @@ class Line:
         state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
         if state.startswith("23"):
             return IntegrityError(sentence)
+        if state.startswith("22"):
+            return DataError(sentence)
         if self._connection is not None:
             # A plan that a migration has overtaken, a server that shuts down: a new connection begins anew.
             self._drop(sentence)

@@ -267,6 +267,8 @@ else:
     # Over a network, a host that is gone says nothing: neither to a new connection nor to one that waits for an answer.
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", int(DATABASE_TIMEOUT))
     DATABASES["default"]["OPTIONS"].setdefault("tcp_user_timeout", int(DATABASE_TIMEOUT * 1000))
+    for _name, _value in (("keepalives_idle", 5), ("keepalives_interval", 2), ("keepalives_count", 3)):
+        DATABASES["default"]["OPTIONS"].setdefault(_name, _value)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if "REDIS_URL" in os.environ:

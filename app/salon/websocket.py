@@ -117,6 +117,8 @@ def upgrade(sockets: WebSockets, transport: ITransport, peer: IAddress, head: He
     else:
         connection = TransportWebSocket(sockets, TransportSocket(transport), client)
     try:
+        if sockets.is_stopping:
+            raise Refusal(503, "The server is being restarted; come back in a moment")
         if isinstance(head, Refusal):
             raise head
         connection.start(handshake.read(head), [str(local.host), local.port] if has_address else None)
@@ -582,8 +584,10 @@ class WebSocket:
             self._is_torn = sent > 0
             self._start_writing()
         self._queue.append(memoryview(data)[sent:] if sent else data)
+        # What is given at once may be more than that, as a long history is: it has had no time to be read.
+        is_too_much = self.queued > self._sockets.max_queued_bytes
         self.queued += len(data) - sent
-        if self.queued > self._sockets.max_queued_bytes and self._state is OPEN:
+        if is_too_much and self._state is OPEN:
             self._too_slow()
 
     def _too_slow(self) -> None:

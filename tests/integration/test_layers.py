@@ -88,6 +88,24 @@ async def test_a_connection_that_is_killed_is_made_again(layer, channel, server)
     await hears_again(layer, channel)
 
 
+async def test_nothing_overtakes_while_the_connection_is_made_again(layer, channel, server):
+    for _ in range(5):
+        with redis.Redis.from_url(server.url) as observer:
+            observer.client_kill_filter(_type="pubsub")
+        sending = []
+        for number in range(300):
+            sending.append(asyncio.ensure_future(layer.group_send("ab"[number % 2], {"n": number})))
+            await asyncio.sleep(0)
+        outcomes = await asyncio.gather(*sending, return_exceptions=True)
+        sent = [number for number, outcome in enumerate(outcomes) if outcome is None]
+        assert sent
+        # Those that came to nobody were sent while the connection was lost.
+        found = await received(layer, channel, 1)
+        while found[-1] != sent[-1]:
+            found += await received(layer, channel, 1)
+        assert found == sorted(found)
+
+
 async def test_a_redis_that_hangs_is_given_up_and_found_again(layer, channel, server, monkeypatch):
     monkeypatch.setattr(layers, "PATIENCE", 0.3)
     server.pause()

@@ -69,14 +69,25 @@ async def test_who_does_not_read_is_closed_with_4408():
     for _ in range(10):
         connection.send("x" * 100)
         await settle()
-    assert not connection.is_closing
     connection.send("x")
+    assert not connection.is_closing
+    connection.send("y")
     assert connection.is_closing
     asgi.reads.set()
     await settle()
     # The one that was on its way, and nothing of what waited.
     assert asgi.texts == ["x" * 100]
     assert asgi.sent[-1] == {"type": "websocket.close", "code": CloseCode.SLOW_READER}
+
+
+async def test_much_at_once_is_not_reading_too_slowly():
+    asgi = Asgi()
+    connection = Connection(asgi)
+    connection.send(*["x" * 500] * 5)
+    await settle()
+    connection.send("y")
+    await settle()
+    assert len(asgi.texts) == 6
 
 
 async def test_who_reads_again_in_time_goes_on():

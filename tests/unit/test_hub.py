@@ -95,6 +95,39 @@ def test_who_looks_up_what_she_missed_gets_the_rest_after_it(hub, join):
     assert b"".join(two.writes) == written("history up to a", "b", "c")
 
 
+def test_a_room_that_cannot_be_written_to_keeps_no_other_back(hub, join, monkeypatch):
+    socket = join(1)[1]
+    hub._deliver_all([said("a", 1)])
+
+    def broken(sockets, data):
+        raise OSError("descriptor")
+
+    monkeypatch.setattr(Socket, "broadcast", staticmethod(broken))
+    hub._deliver_all([said("lost", 2)])
+    monkeypatch.undo()
+    hub._deliver_all([said("b", 3)])
+    assert socket.writes == [written("a"), written("b")]
+
+
+class Layer:
+    """A channel layer that brings an event back and then says that it could not be sent."""
+
+    def __init__(self, hub):
+        self._hub = hub
+
+    async def group_send(self, group, envelope):
+        if not self._hub._is_known(envelope):
+            self._hub._deliver_all([envelope])
+        raise ConnectionError
+
+
+async def test_what_came_back_before_its_publish_failed_is_not_delivered_again(hub, join, monkeypatch):
+    socket = join(1)[1]
+    monkeypatch.setattr("chat.hub.get_channel_layer", lambda: Layer(hub))
+    await hub._publish([("chat_7", said("a", 1))])
+    assert socket.writes == [written("a")]
+
+
 def test_what_cannot_be_delivered_keeps_nothing_else_back(hub, join):
     socket = join(1)[1]
     hub._deliver_all([said("a", 1), {"room": ROOM}, said("b", 2)])
