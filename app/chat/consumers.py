@@ -104,11 +104,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
         except Exception:
             logger.exception("A handshake could not be handled")
             self._refuse(_internal())
-
         finally:
             if self.connection.socket:
-                # Of an idle connection, its headers are the greater part. No other part of Salon's server reads them.
+                # What the handshake was made of is a good part of an idle connection, and Salon's server asks no more
+                # for it.
                 self.scope["headers"].clear()
+                self.scope.clear()
 
     async def _identity_of_handshake(self) -> Identity | None:
         """What the query string, the `Authorization` header or the session cookie says, or None."""
