@@ -64,12 +64,7 @@ def judge(results: Results, totals: dict[str, dict[str, float]]) -> list[Criteri
         1.3,
     )
     at_most(4, "idle: memory of a connection, (a) / (d)", ratio("idle", "kib_per_connection", "a", "d"), 1)
-    at_most(
-        4,
-        "idle: % of a core for 10,000 connections of (a), in proportion where fewer were open",
-        lambda: get("idle", "a", "app_percent_of_a_core") * 10_000 / get("idle", "a", "connections"),
-        3,
-    )
+    _idle(judged, get)
     at_least(5, "handshakes per CPU second, (a) / (d)", ratio("handshakes", "per_cpu_second", "a", "d"), 1)
     at_most(6, "p99 at half of what (d) carries, (a) / (d)", ratio("capacity", "50 % of d: p99_ms", "a", "d"), 1)
     _added_by_nginx(judged, get)
@@ -87,6 +82,17 @@ def judge(results: Results, totals: dict[str, dict[str, float]]) -> list[Criteri
         sentence = "(a): messages lost, doubled, out of order or not to be sent, and connections dropped"
         judged.append(Criterion(0, sentence, wrong, 0, not wrong))
     return judged
+
+
+def _idle(judged: list[Criterion], get: Callable[[str, str, str], float]) -> None:
+    try:
+        count, share = get("idle", "a", "connections"), get("idle", "a", "app_percent_of_a_core")
+    except _NotMeasured:
+        return
+    # Part of it is there without any connection: of fewer it says nothing.
+    is_judged = count >= 10_000
+    sentence = f"idle: % of a core for {count:,.0f} connections of (a)"
+    judged.append(Criterion(4, sentence, share, 3 if is_judged else None, share <= 3 if is_judged else None))
 
 
 def _added_by_nginx(judged: list[Criterion], get: Callable[[str, str, str], float]) -> None:
