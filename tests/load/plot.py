@@ -69,8 +69,9 @@ def svg(run: dict[str, Any]) -> str:
 
 
 def _bars(run: dict[str, Any], panel: Panel) -> dict[str, dict[str, float]]:
+    """The figures of the contenders and of the bare loop; a scenario may have further ones, of another load."""
     figures = run["scenarios"].get(panel.scenario, {}).get("figures", {})
-    found = {who: each[panel.figure] for who, each in figures.items() if panel.figure in each}
+    found = {who: each[panel.figure] for who, each in figures.items() if panel.figure in each and "," not in who}
     order = sorted(found, key=lambda who: (who != "send", who))
     return {who: found[who] for who in order}
 
