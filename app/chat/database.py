@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PACE = 0.01
+PACE = 0.02
 """Seconds from one batch of people who come to the next: each of their statements is then for several."""
 
 LOOK_INTERVAL = 1.0
