@@ -72,7 +72,7 @@ async def identify(token: str) -> Identity:
 
 
 async def _identify(tokens: list[str]) -> Sequence[Identity | Exception]:
-    return await database.query(_identities_of, tokens)
+    return await database.look_up(_identities_of, tokens)
 
 
 _identities: Batches[str, Identity] = Batches(_identify, MAX_BATCH, database.PACE)

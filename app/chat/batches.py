@@ -53,6 +53,13 @@ class Batches(Generic[Item, Outcome]):
             self._worker = asyncio.create_task(self._work())
         return outcome
 
+    def give_up(self) -> None:
+        """Let everybody's patience end now."""
+        for _, outcome in self._expiring:
+            if not outcome.done():
+                outcome.set_exception(TimeoutError())
+        self._expiring.clear()
+
     async def finish(self) -> None:
         """Wait until nothing waits."""
         if self._worker:

@@ -103,18 +103,19 @@ class Feed:
         """Have `receiver` called, on the event loop, with what has changed. The same can come to it twice."""
         self._receivers.append(receiver)
 
-    def is_current(self) -> bool:
-        """Whether every change that is older than `CHANGES_TRUSTED` seconds has been told to the receivers."""
-        return time.monotonic() - self._read_at <= settings.CHANGES_TRUSTED
+    def is_current(self, within: float = settings.CHANGES_TRUSTED) -> bool:
+        """Whether every change that is older than so many seconds has been told to the receivers."""
+        return time.monotonic() - self._read_at <= within
 
     async def poll(self) -> None:
-        """Tell the receivers what has changed since the last time; for the first time, that everything may have.
+        """Tell the receivers what has changed since the last time; for the first time, that everything may have. And
+        find out whether the database is there.
 
         Raises `ChatError` (`unavailable`).
         """
         async with self._polling:
             began = time.monotonic()
-            place, changes = await database.query_ahead(read, self._place)
+            place, changes = await database.probe(read, self._place)
             if changes:
                 for receiver in self._receivers:
                     receiver(changes)

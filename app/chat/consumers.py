@@ -121,7 +121,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if scheme.lower() == "bearer" and (token := credentials.strip()):
             return await auth.identify(token)
         if cookie := headers.get(b"cookie"):
-            return await database.query(auth.identity_of_cookie, cookie.decode("latin1"))
+            return await database.look_up(auth.identity_of_cookie, cookie.decode("latin1"))
         return None
 
     async def _authenticated(self, identity: Identity) -> None:

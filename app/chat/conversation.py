@@ -72,7 +72,7 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
 async def _before(user_id: int, room_id: int, wanted: JoinData) -> tuple[Missed | None, list[UserStatus]]:
     if wanted.since is None and wanted.history is None:
         return None, await presence.states_for(user_id, room_id)
-    return await database.query(_missed_and_states, user_id, room_id, wanted)
+    return await database.look_up(_missed_and_states, user_id, room_id, wanted)
 
 
 def _missed_and_states(user_id: int, room_id: int, wanted: JoinData) -> tuple[Missed, list[UserStatus]]:
@@ -124,10 +124,17 @@ async def say(draft: Draft) -> Stored:
     Raises `ChatError`: `rate_limited`, `invalid_room`, `forbidden`, `content_…`, `unavailable`.
     """
     limits.people.take(draft.sender.id, "messages")
-    standing = await roster.standing(draft.sender.id, draft.room_id)
+    patience = None
+    if (standing := roster.known(draft.sender.id, draft.room_id)) is None:
+        # Both ways to the database together take no longer than one.
+        loop = asyncio.get_running_loop()
+        until = loop.time() + settings.MESSAGE_TIMEOUT
+        asked = roster.standing(draft.sender.id, draft.room_id)
+        standing = await database.in_time(asked, settings.MESSAGE_TIMEOUT)
+        patience = until - loop.time()
     if refusal := rooms.refusal_to_write(standing.room_type, standing.person.role):
         raise refusal
-    return await journal.append(draft.cleaned(standing.person))
+    return await journal.append(draft.cleaned(standing.person), patience)
 
 
 async def finish() -> None:
@@ -158,7 +165,7 @@ async def set_typing(connection: Connection, room_id: int, is_typing: bool) -> N
     told, now = connection.typing.get(room_id), asyncio.get_running_loop().time()
     if is_typing and told is not None and now - told < settings.TYPING_REPEAT:
         return
-    standing = await roster.standing(person.id, room_id)
+    standing = await roster.standing_or_remembered(person.id, room_id)
     if refusal := rooms.refusal_to_write(standing.room_type, standing.person.role):
         raise refusal
     if is_typing:

@@ -2,23 +2,34 @@
 
 Channels' `database_sync_to_async` runs everything in one thread of the process, so that one slow query delays
 everybody; these are several, and what waits for them has a time-out.
+
+Whether the database is there, `probe` says, and nobody else: `chat.watch` calls it several times a second. While it is
+away, nobody is let wait for it.
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import math
+import os
 import select
+import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
+from uuid import uuid4
 
+import psycopg
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import DEFAULT_DB_ALIAS, Error, close_old_connections, connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
+from chat import failures, services
+from chat.failures import Trouble
 from chat.protocol import ChatError, ErrorCode
 
 logger = logging.getLogger(__name__)
@@ -32,78 +43,228 @@ PACE = 0.02
 LOOK_INTERVAL = 1.0
 """Seconds after which a thread looks whether its connection still works, and is not too old, before it uses it."""
 
-_threads = ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix="database")
+LATE = 1.0
+"""Seconds after the database's return in which what was under way before is answered, or else never."""
+
+SLOW_INTERVAL = 60.0
+"""Seconds between two lines in the log about answers that take too long."""
+
+AHEAD, HTTP, OTHERS = "ahead", "http", "database"
+"""The kinds of threads."""
+
+_threads = ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix=OTHERS)
 # Threads of their own for the HTTP API: a call there may wait for the journal, which needs one of the others.
-_http_threads = ThreadPoolExecutor(settings.HTTP_THREADS, thread_name_prefix="http")
-_thread_ahead = ThreadPoolExecutor(1, thread_name_prefix="database-ahead")
+_http_threads = ThreadPoolExecutor(settings.HTTP_THREADS, thread_name_prefix=HTTP)
+_thread_ahead = ThreadPoolExecutor(1, thread_name_prefix=AHEAD)
 _this_thread = threading.local()
+_at_work: dict[int, tuple[str, float, BaseDatabaseWrapper]] = {}
+"""For each thread that does something: its kind, since when, and its connection."""
+_limits: set[asyncio.Timeout] = set()
+"""The time-outs of those who wait for an answer."""
+_slow_told_at = -math.inf
+
+
+def limit_waiting() -> None:
+    """Have connections that this process makes from now on wait for no lock, and keep none, longer than people do.
+
+    For a server, not for commands: a migration waits as long as it must.
+    """
+    if settings.HAS_POSTGRESQL:
+        options = connections.settings[DEFAULT_DB_ALIAS]["OPTIONS"]
+        # The last one of a name counts: it is the operator's.
+        options["options"] = f"{settings.SERVER_OPTIONS} {options.get('options', '')}".strip()
+        # By this name a process knows its own connections in the database's list of them.
+        options.setdefault("application_name", f"salon-{uuid4().hex[:12]}")
 
 
 async def query(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What `function` returns, run in a database thread.
 
-    Raises `ChatError` (`unavailable`) when the database is away or has not answered after `DATABASE_TIMEOUT` seconds.
+    Raises `ChatError` (`unavailable`): at once while the database is away; when it goes; or when it has not answered
+    after `DATABASE_TIMEOUT` seconds.
     """
-    return await in_time(finish(function, *args, **kwargs))
+    return await _asked(functools.partial(_run, OTHERS, function, *args, **kwargs))
 
 
-async def in_time(answer: Awaitable[T]) -> T:
+async def look_up(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same, for what only reads: where the connection is lost meanwhile, it is asked again on another one."""
+    return await _asked(functools.partial(_run_again, OTHERS, function, *args, **kwargs))
+
+
+async def in_time(answer: Awaitable[T], seconds: float = settings.DATABASE_TIMEOUT) -> T:
     """The answer, which comes from the database by whatever way.
 
-    Raises `ChatError` (`unavailable`) when it has not come after `DATABASE_TIMEOUT` seconds.
+    Raises `ChatError` (`unavailable`) when it has not come after so many seconds, or the database goes.
     """
     try:
-        async with asyncio.timeout(settings.DATABASE_TIMEOUT):
+        async with _limit(seconds):
             return await answer
     except TimeoutError:
-        raise unavailable("timed out") from None
+        raise late() from None
 
 
 async def finish(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same, however long it takes: for what must not be left without knowing how it ended."""
-    work = functools.partial(_run, function, *args, **kwargs)
+    """What `function` returns, however long it takes. Raises Django's errors: whoever asks knows how it ended."""
+    work = functools.partial(_run, OTHERS, function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_threads, work)
+
+
+async def probe(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `function`, which only reads, returns, in a thread of its own; so it is known whether the database is there.
+
+    Raises `ChatError` (`unavailable`) where it has not answered after `PROBE_TIMEOUT` seconds, or cannot.
+    """
+    began = time.monotonic()
+    task = functools.partial(_run_again, AHEAD, function, *args, **kwargs)
+    work = _thread_ahead.submit(task)
+    answer = asyncio.wrap_future(work)
+    # It may be that nobody waits for it any more.
+    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+    done, _ = await asyncio.wait([answer], timeout=settings.PROBE_TIMEOUT)
+    if not done:
+        _let_go(work)
+        # On a link that loses packets, one answer may be late while others come.
+        if services.database.heard_at < began:
+            services.database.failed(f"it is silent for {settings.PROBE_TIMEOUT:g} seconds")
+        raise unavailable()
     try:
-        return await asyncio.get_running_loop().run_in_executor(_threads, work)
-    except (OperationalError, InterfaceError) as error:
-        raise unavailable(str(error).strip()) from error
+        found = answer.result()
+    except Error as error:
+        if failures.trouble(error) is Trouble.AWAY:
+            services.database.failed(failures.reason(error))
+        raise _as_told(error) from error
+    services.database.answered()
+    return found
 
 
-async def query_ahead(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same as `query`, in a thread of its own: for what comes often, is short, and must not wait for the others."""
-    work = functools.partial(_run_often, function, *args, **kwargs)
-    try:
-        async with asyncio.timeout(settings.DATABASE_TIMEOUT):
-            return await asyncio.get_running_loop().run_in_executor(_thread_ahead, work)
-    except TimeoutError:
-        raise unavailable("timed out") from None
-    except (OperationalError, InterfaceError) as error:
-        raise unavailable(str(error).strip()) from error
+def _let_go(work: Future) -> None:
+    """Wait no longer for a probe; when it is answered after all, the database is back."""
+    loop = asyncio.get_running_loop()
+    if work.cancel():
+        return
+    # A connection on which nothing comes is of no use; the thread makes another one.
+    _cut(AHEAD)
+
+    def answered(done: Future) -> None:
+        if done.exception() is None:
+            with contextlib.suppress(RuntimeError):  # the process has ended
+                loop.call_soon_threadsafe(services.database.answered)
+
+    work.add_done_callback(answered)
 
 
-def unavailable(reason: str) -> ChatError:
-    """What somebody is told when the database does not answer; the reason is logged."""
-    logger.error("The database does not answer: %s", reason)
-    return ChatError(ErrorCode.UNAVAILABLE, "The server cannot reach its database; try again in a moment.")
+def unavailable(retry_after: float | None = None) -> ChatError:
+    """What somebody is told when the database does not answer."""
+    sentence = "The server cannot reach its database; try again in a moment."
+    return ChatError(ErrorCode.UNAVAILABLE, sentence, retry_after)
+
+
+def late() -> ChatError:
+    """The same for an answer that has not come in time; the log tells of slow ones now and then."""
+    global _slow_told_at
+    now = time.monotonic()
+    if not services.database.is_away and now - _slow_told_at > SLOW_INTERVAL:
+        _slow_told_at = now
+        logger.warning("The database is slow: somebody was refused, as an answer has not come in time")
+    return unavailable()
 
 
 async def serve(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `function` returns, run in a thread from which `async_to_sync` leads back to this event loop."""
+    """What `function` returns, run in a thread from which `async_to_sync` leads back to this event loop.
+
+    Raises `ChatError` (`unavailable`) at once while the database is away.
+    """
+    if services.database.is_away:
+        raise unavailable()
     in_thread = sync_to_async(_run, thread_sensitive=False, executor=_http_threads)
-    return await in_thread(function, *args, **kwargs)
+    return await in_thread(HTTP, function, *args, **kwargs)
 
 
-def _run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    _renew_connection()
-    return function(*args, **kwargs)
-
-
-def _run_often(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def _asked(work: Callable[[], T]) -> T:
+    if services.database.is_away:
+        raise unavailable()
     try:
+        async with _limit(settings.DATABASE_TIMEOUT):
+            return await asyncio.get_running_loop().run_in_executor(_threads, work)
+    except TimeoutError:
+        raise late() from None
+    except Error as error:
+        if not failures.is_passing(error):
+            raise
+        raise _as_told(error) from error
+
+
+def _as_told(error: Error) -> ChatError:
+    match failures.trouble(error):
+        case Trouble.AWAY:
+            services.database.suspect()
+        case Trouble.REFUSED:
+            return unavailable(settings.REFUSED_RETRY)
+    return unavailable()
+
+
+@contextlib.asynccontextmanager
+async def _limit(seconds: float) -> AsyncIterator[None]:
+    """Raise `TimeoutError` after so many seconds, and when the database goes."""
+    async with asyncio.timeout(seconds) as limit:
+        _limits.add(limit)
+        try:
+            yield
+        finally:
+            _limits.discard(limit)
+
+
+def _gone() -> None:
+    now = asyncio.get_running_loop().time()
+    for limit in _limits:
+        if not limit.expired():
+            limit.reschedule(now)
+    # What these do has no time-out: their connections fail them.
+    _cut(HTTP)
+
+
+def _back() -> None:
+    asyncio.get_running_loop().call_later(LATE, _cut, "", time.monotonic())
+
+
+services.database.on_loss(_gone)
+services.database.on_return(_back)
+
+
+def _cut(kind: str, before: float = math.inf) -> None:
+    """End the connections of threads of a kind, or of all, that wait for an answer since before a moment.
+
+    Where a network drops what is sent, the answer never comes, and a thread waits for it for ever.
+    """
+    for at_work, began, wrapper in list(_at_work.values()):
+        driver = wrapper.connection
+        if wrapper.vendor != "postgresql" or driver is None or began >= before or (kind and kind != at_work):
+            continue
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(driver.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def _run(kind: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    thread = threading.get_ident()
+    _at_work[thread] = kind, time.monotonic(), connections[DEFAULT_DB_ALIAS]
+    try:
+        if kind != AHEAD:
+            # For what comes as often as a probe, this would double what is asked of the database.
+            _renew_connection()
         return function(*args, **kwargs)
-    except (OperationalError, InterfaceError):
-        # To ask before each use whether the connection lives would double what is asked of the database.
+    finally:
+        del _at_work[thread]
+
+
+def _run_again(kind: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return _run(kind, function, *args, **kwargs)
+    except Error as error:
+        was_connected = connection.connection is not None
         close_old_connections()
-        raise
+        if failures.trouble(error) is not Trouble.AWAY or not was_connected:
+            raise
+        return _run(kind, function, *args, **kwargs)
 
 
 def _renew_connection() -> None:

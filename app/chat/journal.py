@@ -6,19 +6,23 @@ transaction.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import Error, IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 from msgspec import Struct, field, structs
 
-from chat import database, files, messages, postgresql, protocol, rooms
+from chat import database, failures, files, messages, postgresql, protocol, rooms, services, sql
 from chat.batches import Batches
+from chat.changes import feed
+from chat.failures import Trouble
 from chat.files import StoredFile
+from chat.held import Held, Place, StillHeldError, Waiting
 from chat.models import Attachment, ChatMessage, ChatRoom, Membership, MessageType
 from chat.protocol import ChatError, ErrorCode, MessageData, SenderInfo
 
@@ -30,6 +34,10 @@ MAX_BATCH = 200
 PACE = 0.005
 """Seconds from the beginning of one transaction to that of the next: what comes in between shares it, and its publish.
 Nobody sees a message five milliseconds earlier; a server that carries hundreds a second does a fraction of the work."""
+
+
+LIMIT_WAIT = f"SET LOCAL lock_timeout = {int(settings.LOCK_PATIENCE * 1000)}"
+"""On a connection that others use too."""
 
 
 class Draft(Struct, frozen=True):
@@ -60,83 +68,315 @@ class Stored(Struct, frozen=True):
     is_new: bool = True
 
 
+class PendingError(ChatError):
+    """The database has not said what became of a message. If it is stored after all, it is told like any other."""
+
+
+Outcome = Stored | Exception | Waiting
+
+
 class Journal:
     """Stores drafts, and has the new messages told (`tell`), in order; one a process."""
 
     def __init__(self, tell: Callable[[list[MessageData]], None]) -> None:
         self._tell = tell
-        self._line = postgresql.Line()
-        self._batches: Batches[Draft, Stored] = Batches(
-            self._write_and_tell, MAX_BATCH, PACE, settings.DATABASE_TIMEOUT
+        self._line = postgresql.Line(settings.LOCK_PATIENCE)
+        self._line_of_held = postgresql.Line(settings.HELD_LOCK_PATIENCE)
+        self._batches: Batches[Draft, Stored | Waiting] = Batches(
+            self._write_and_tell, MAX_BATCH, PACE, settings.MESSAGE_TIMEOUT
         )
+        self._held = Held(self._write_held, self._locked, MAX_BATCH)
+        self._under_way: dict[postgresql.Line, list[Draft]] = {}
+        self._refused: set[UUID] = set()
+        """Of what is under way, what nobody waits for any more: it is not begun a second time."""
+        self._is_ending = False
+        services.database.on_loss(self._let_nobody_wait)
+        services.database.on_return(lambda: self._give_up_lines(database.LATE))
 
-    async def append(self, draft: Draft) -> Stored:
+    async def append(self, draft: Draft, patience: float | None = None) -> Stored:
         """The message once it is committed; it is told to the others even when whoever waited has gone.
 
-        Raises `ChatError`: `invalid_room` when she is not an active member of a living room, `forbidden` when she may
-        not write there, `unavailable` when the database is away; then it is not stored later, unless its writing has
-        begun.
+        `patience`: seconds to wait at most, if they are fewer than `MESSAGE_TIMEOUT`. Raises `ChatError`:
+        `invalid_room` when she is not an active member of a living room, `forbidden` when she may not write there,
+        `unavailable` when the database is away or somebody has locked the room; then it is not stored later, unless its
+        writing has begun (`PendingError`).
         """
+        if services.database.is_away:
+            raise database.unavailable()
+        if self._held.is_refused(draft):
+            raise _locked()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (settings.MESSAGE_TIMEOUT if patience is None else patience)
         try:
             # Whoever waits may go: the draft stays.
-            return await asyncio.shield(self._batches.put(draft))
+            if patience is None:
+                outcome = await asyncio.shield(self._batches.put(draft))
+            else:
+                outcome = await _wait(self._batches.put(draft), patience)
         except TimeoutError:
-            raise database.unavailable("timed out") from None
+            raise self._late(draft) from None
+        if isinstance(outcome, Waiting):
+            return await self._wait_for_place(outcome, until - loop.time())
+        return outcome
 
     async def finish(self) -> None:
-        """Wait until what was given to it is stored; nothing is given to it afterwards."""
+        """Wait until what was given to it is stored, or refused; nothing is given to it afterwards."""
+        self._is_ending = True
+        if services.database.is_away:
+            self._give_up_lines(0)
         await self._batches.finish()
+        await self._held.finish()
         await self._line.close()
+        await self._line_of_held.close()
 
-    async def _write_and_tell(self, drafts: list[Draft]) -> Sequence[Stored | Exception]:
-        outcomes = await self._write(drafts)
-        if new := [stored.message for stored in outcomes if isinstance(stored, Stored) and stored.is_new]:
-            self._tell(new)
+    async def _wait_for_place(self, waiting: Waiting, seconds: float) -> Stored:
+        try:
+            return await _wait(waiting.outcome, seconds, cancel=False)
+        except TimeoutError:
+            if services.database.is_away:
+                raise self._late(waiting.draft) from None
+            self._held.refuse(waiting)
+            raise self._late(waiting.draft, is_locked=True) from None
+
+    def _late(self, draft: Draft, *, is_locked: bool = False) -> ChatError:
+        for line, drafts in self._under_way.items():
+            if any(each is draft for each in drafts):
+                self._refused.add(draft.uuid)
+                # A connection of which nothing comes at all, though the database is there, is given up some time.
+                line.give_up(settings.DATABASE_TIMEOUT)
+                error = _locked() if is_locked else database.late()
+                return PendingError(error.code, error.sentence, error.retry_after)
+        return _locked() if is_locked else database.late()
+
+    def _let_nobody_wait(self) -> None:
+        self._batches.give_up()
+        self._held.give_up()
+
+    def _give_up_lines(self, seconds: float) -> None:
+        for line in (self._line, self._line_of_held):
+            line.give_up(seconds)
+
+    @contextlib.contextmanager
+    def _is_under_way(self, drafts: list[Draft], line: postgresql.Line) -> Iterator[None]:
+        self._under_way[line] = drafts
+        try:
+            yield
+        finally:
+            del self._under_way[line]
+            if self._refused:
+                self._refused.difference_update(draft.uuid for draft in drafts)
+
+    async def _write_and_tell(self, drafts: list[Draft]) -> Sequence[Outcome]:
+        with self._is_under_way(drafts, self._line):
+            outcomes = await self._write_what_is_free(drafts)
+        self._tell_new(drafts, outcomes)
+        return [outcomes[draft.uuid] for draft in drafts]
+
+    async def _write_held(self, drafts: list[Draft]) -> dict[UUID, Outcome]:
+        with self._is_under_way(drafts, self._line_of_held):
+            outcomes = await self._store(drafts, self._line_of_held)
+        self._tell_new(drafts, outcomes)
         return outcomes
 
-    async def _write(self, drafts: list[Draft]) -> Sequence[Stored | Exception]:
-        try:
-            if settings.HAS_POSTGRESQL and not any(draft.files for draft in drafts):
-                return await self._write_at_once(drafts)
-            return await database.finish(write, drafts)
-        except ChatError as error:
-            return [error] * len(drafts)
-        except OperationalError as error:
-            return [database.unavailable(str(error).strip())] * len(drafts)
-        except Exception as error:
-            if len(drafts) == 1:
-                logger.exception("A message could not be stored")
-                return [error]
-            # One draft that the database refuses must not take the others with it.
-            return [outcome for draft in drafts for outcome in await self._write([draft])]
+    async def _write_what_is_free(self, drafts: list[Draft]) -> dict[UUID, Outcome]:
+        """What becomes of drafts, by their uuids; those that are in the way of a lock wait for its end elsewhere."""
+        outcomes: dict[UUID, Outcome] = {}
+        free = drafts
+        if self._held:
+            free = []
+            for draft in drafts:
+                if place := self._held.place_of(draft):
+                    outcomes[draft.uuid] = self._held.put(draft, place)
+                else:
+                    free.append(draft)
+        if free:
+            outcomes |= await self._store(free, self._line)
+            if busy := _busy(free, outcomes):
+                outcomes |= await self._go_round(busy)
+        return outcomes
 
-    async def _write_at_once(self, drafts: list[Draft]) -> list[Stored | ChatError]:
+    def _tell_new(self, drafts: list[Draft], outcomes: dict[UUID, Outcome]) -> None:
+        stored = (outcomes[draft.uuid] for draft in drafts)
+        if new := [each.message for each in stored if isinstance(each, Stored) and each.is_new]:
+            self._tell(new)
+
+    async def _go_round(self, drafts: list[Draft]) -> dict[UUID, Outcome]:
+        """Find out whose way is free, store that, and let the rest wait."""
+        locked = await self._locked({(draft.room_id, draft.sender.id) for draft in drafts})
+        outcomes: dict[UUID, Outcome] = {}
+        free = []
+        for draft in drafts:
+            places = ((draft.room_id, None), (draft.room_id, draft.sender.id))
+            if place := next((each for each in places if each in locked), None):
+                outcomes[draft.uuid] = self._hold(draft, place)
+            else:
+                free.append(draft)
+        if free:
+            outcomes |= await self._store(free, self._line)
+            for draft in _busy(free, outcomes):
+                # Somebody else's lock again, or one of a kind that was not looked for.
+                outcomes[draft.uuid] = self._hold(draft, (draft.room_id, None))
+        return outcomes
+
+    def _hold(self, draft: Draft, place: Place) -> Outcome:
+        return _locked() if draft.uuid in self._refused else self._held.put(draft, place)
+
+    async def _locked(self, places: Collection[Place]) -> set[Place]:
+        try:
+            return await self._line_of_held.locked(places)
+        except OperationalError:
+            # Nobody knows: a table is locked, or the connection was lost.
+            await asyncio.sleep(settings.LOCK_PATIENCE)
+            return {(room_id, None) for room_id, _ in places}
+
+    async def _store(self, drafts: list[Draft], line: postgresql.Line) -> dict[UUID, Outcome]:
+        """What becomes of drafts, by their uuids; `StillHeldError` for those that are in the way of a lock.
+
+        Where the answer is lost, it is asked what is stored; what is not, is stored if somebody still waits for it.
+        """
+        outcomes: dict[UUID, Outcome] = {}
+        left, failed = drafts, 0
+        while left:
+            try:
+                written = await self._write(left, line)
+            except postgresql.LostError as error:
+                outcomes |= await self._what_became_of(left, error.backend)
+                left = [draft for draft in left if draft.uuid not in outcomes]
+                continue
+            except Exception as error:
+                failed += 1
+                if isinstance(error, IntegrityError) and failed == 1:
+                    # Somebody has stored a message of the same name meanwhile; it is seen now.
+                    continue
+                if isinstance(error, OperationalError) and failed == 1 and await self._may_work_now(error):
+                    continue
+                if failures.is_passing(error):
+                    refusal = await self._refusal(error)
+                    return outcomes | {draft.uuid: refusal for draft in left}
+                if len(left) == 1:
+                    logger.exception("A message could not be stored")
+                    return outcomes | {left[0].uuid: error}
+                # One draft that the database refuses must not take the others with it.
+                for draft in left:
+                    outcomes |= await self._store([draft], line)
+                return outcomes
+            services.storage.answered()
+            return outcomes | {draft.uuid: outcome for draft, outcome in zip(left, written, strict=True)}
+        return outcomes
+
+    async def _may_work_now(self, error: OperationalError) -> bool:
+        """Whether to try once more what failed with this error."""
+        match failures.trouble(error):
+            case Trouble.AWAY:
+                return await self._is_there()
+            case Trouble.OTHER:
+                # A plan that a migration has overtaken.
+                return True
+        return False
+
+    async def _refusal(self, error: Exception) -> Exception:
+        """What those are told whose drafts were not stored because of this error, which is not theirs."""
+        match failures.trouble(error):
+            case Trouble.BUSY if settings.HAS_POSTGRESQL:
+                return StillHeldError()
+            case Trouble.AWAY:
+                # When the database is there for others, it is only that it does not take this.
+                if await self._is_there():
+                    services.storage.failed(failures.reason(error))
+                return database.unavailable()
+            case Trouble.BUSY:
+                return database.late()
+        services.storage.failed(failures.reason(error))
+        return database.unavailable(settings.REFUSED_RETRY)
+
+    async def _is_there(self) -> bool:
+        try:
+            await feed.poll()
+        except ChatError:
+            return False
+        return True
+
+    async def _what_became_of(self, drafts: list[Draft], backend: int) -> dict[UUID, Outcome]:
+        """Which of the drafts are stored, now that a connection was lost; of the others, those that are given up."""
+        found: dict[UUID, Outcome] | None = None
+        while found is None:
+            try:
+                if not services.database.is_away:
+                    found = dict(await database.look_up(recovered, drafts, backend))
+                    break
+            except ChatError:
+                await self._is_there()
+            if self._is_ending:
+                found = {draft.uuid: database.unavailable() for draft in drafts}
+                break
+            await services.database.there(settings.DATABASE_TIMEOUT if not self._is_ending else 0)
+            await asyncio.sleep(settings.PROBE_RETRY)
+        refused = {draft.uuid: database.unavailable() for draft in drafts if draft.uuid in self._refused}
+        return refused | found
+
+    async def _write(self, drafts: list[Draft], line: postgresql.Line) -> Sequence[Stored | ChatError]:
+        if settings.HAS_POSTGRESQL and not any(draft.files for draft in drafts):
+            return await self._write_at_once(drafts, line)
+        return await database.finish(write, drafts)
+
+    async def _write_at_once(self, drafts: list[Draft], line: postgresql.Line) -> list[Stored | ChatError]:
         """The same as `write` on PostgreSQL, for messages without files, of people whose roles let them write."""
         # Of two drafts of one name in a batch, the second is answered with the first.
         firsts: dict[object, Draft] = {}
         for draft in drafts:
             firsts.setdefault(_name(draft) if draft.client_id else draft.uuid, draft)
         writings = [_writing(position, draft) for position, draft in enumerate(firsts.values())]
-        try:
-            written = await self._line.store(writings)
-        except IntegrityError:
-            # Somebody has stored a message of the same name meanwhile; it is seen now.
-            written = await self._line.store(writings)
+        written = await line.store(writings)
         stored = {
             draft.uuid: _data(draft, found)
             for draft, writing in zip(firsts.values(), writings, strict=True)
             if (found := written.get(writing.uuid))
         }
-        left_out = [draft for draft in firsts.values() if draft.uuid not in stored and draft.client_id]
-        known = await database.query(_known, left_out) if left_out else {}
+        known, missing = {}, rooms.invalid_room()
+        if left_out := [draft for draft in firsts.values() if draft.uuid not in stored and draft.client_id]:
+            try:
+                known = await database.look_up(_known, left_out)
+            except ChatError as error:
+                # That some cannot be answered must not keep the others from being told.
+                missing = error
         outcomes: list[Stored | ChatError] = []
         for draft in drafts:
             first = firsts[_name(draft) if draft.client_id else draft.uuid]
             if message := stored.get(first.uuid):
                 outcomes.append(Stored(message, is_new=first is draft))
             else:
-                outcomes.append(known.get(_name(draft)) or rooms.invalid_room())
+                outcomes.append(known.get(_name(draft)) or (missing if draft.client_id else rooms.invalid_room()))
         return outcomes
+
+
+async def _wait(outcome: asyncio.Future[Stored], seconds: float, *, cancel: bool = True) -> Stored:
+    """The outcome, which stays when whoever waits is cancelled; `TimeoutError` after so many seconds."""
+    # It may be that nobody waits for it any more.
+    outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
+    done, _ = await asyncio.wait([outcome], timeout=max(0.0, seconds))
+    if done and not outcome.cancelled():
+        return outcome.result()
+    if cancel:
+        outcome.cancel()
+    raise TimeoutError
+
+
+def _busy(drafts: list[Draft], outcomes: dict[UUID, Outcome]) -> list[Draft]:
+    return [draft for draft in drafts if isinstance(outcomes[draft.uuid], StillHeldError)]
+
+
+def _locked() -> ChatError:
+    return ChatError(ErrorCode.UNAVAILABLE, "Nothing can be stored in this room for the moment; try again.")
+
+
+def recovered(drafts: list[Draft], backend: int) -> dict[UUID, Stored]:
+    """Those of the drafts that are stored, when a process of the database's server was lost that was to store them.
+
+    None of the others comes later from there. Raises Django's `DatabaseError`.
+    """
+    postgresql.end_backends([backend])
+    found = messages.complete().filter(uuid__in=[draft.uuid for draft in drafts])
+    return {each.uuid: Stored(messages.message_data(each)) for each in found}
 
 
 def _writing(position: int, draft: Draft) -> postgresql.Writing:
@@ -173,9 +413,27 @@ def _data(draft: Draft, written: postgresql.Written) -> MessageData:
     )
 
 
-@transaction.atomic
 def write(drafts: list[Draft]) -> list[Stored | ChatError]:
-    """Store drafts in one transaction, in their order; in the place of one that may not be stored stands the error."""
+    """Store drafts in one transaction, in their order; in the place of one that may not be stored stands the error.
+
+    Raises Django's `DatabaseError`; then nothing is stored, except for `postgresql.LostError`, which leaves that open.
+    """
+    connection.ensure_connection()
+    if not settings.HAS_POSTGRESQL:
+        return _write(drafts)
+    backend = connection.connection.info.backend_pid
+    try:
+        return _write(drafts)
+    except Error as error:
+        if failures.trouble(error) is Trouble.AWAY:
+            raise postgresql.LostError(str(error), backend) from error
+        raise
+
+
+@transaction.atomic
+def _write(drafts: list[Draft]) -> list[Stored | ChatError]:
+    if settings.HAS_POSTGRESQL:
+        sql.execute(LIMIT_WAIT)
     wanted = sorted({draft.room_id for draft in drafts})
     # Locked in the order of their ids, so that two processes with the same rooms cannot wait for each other.
     locked = ChatRoom.objects.select_for_update().filter(pk__in=wanted, is_deleted=False).order_by("pk")

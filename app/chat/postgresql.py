@@ -6,7 +6,7 @@ for messages with files, the ORM does the same in several statements (`chat.jour
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +15,9 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, OperationalError, connections
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
+
+from chat import services
+from chat.failures import Trouble, trouble
 
 STORE = """
 PREPARE store (json) AS
@@ -78,6 +81,41 @@ marked AS (
 SELECT uuid, id, seq, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') FROM stored
 """
 
+# Nothing here waits: what is locked is passed over, and so missing among what is free.
+LOCKED = b"""
+WITH place AS MATERIALIZED (
+    SELECT DISTINCT room_id, sender_id FROM json_to_recordset($1) AS place (room_id bigint, sender_id bigint)
+),
+free_room AS MATERIALIZED (
+    SELECT id FROM chat_chatroom WHERE id = ANY(ARRAY(SELECT room_id FROM place)) FOR NO KEY UPDATE SKIP LOCKED
+),
+free_member AS MATERIALIZED (
+    SELECT room_id, user_id FROM chat_membership
+    WHERE room_id = ANY(ARRAY(SELECT room_id FROM place)) AND user_id = ANY(ARRAY(SELECT sender_id FROM place))
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+free_person AS MATERIALIZED (
+    SELECT id FROM chat_user WHERE id = ANY(ARRAY(SELECT sender_id FROM place)) FOR KEY SHARE SKIP LOCKED
+)
+SELECT DISTINCT place.room_id, NULL::bigint FROM place JOIN chat_chatroom AS room ON room.id = place.room_id
+WHERE place.room_id NOT IN (SELECT id FROM free_room)
+UNION ALL
+SELECT place.room_id, place.sender_id
+FROM place
+JOIN chat_membership AS member ON member.room_id = place.room_id AND member.user_id = place.sender_id
+WHERE place.sender_id NOT IN (SELECT id FROM free_person)
+    OR NOT EXISTS (
+        SELECT FROM free_member WHERE free_member.room_id = place.room_id AND free_member.user_id = place.sender_id
+    )
+"""
+
+# A process of the server whose client has lost it may not have noticed.
+END_BACKENDS = """
+    SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
+    WHERE pid = ANY(%s) AND application_name = current_setting('application_name') AND usename = current_user
+        AND pid != pg_backend_pid()
+"""
+
 MARK_DELIVERED = """
 WITH member AS MATERIALIZED (
     SELECT membership.id, mark.seq
@@ -89,6 +127,10 @@ WITH member AS MATERIALIZED (
 )
 UPDATE chat_membership SET delivered_seq = member.seq FROM member WHERE chat_membership.id = member.id
 """
+
+
+Place = tuple[int, int | None]
+"""Where a lock can be: a room's id, and None or the id of a person in it."""
 
 
 class Writing(msgspec.Struct, frozen=True):
@@ -112,10 +154,25 @@ class Written(NamedTuple):
     created_at: str
 
 
-class Line:
-    """A connection to PostgreSQL that belongs to the event loop; one statement is under way on it at a time."""
+class LostError(OperationalError):
+    """The connection was lost before the answer came: what was asked for is done, or not, or may yet be.
 
-    def __init__(self) -> None:
+    `backend`: the server's process that was to do it.
+    """
+
+    def __init__(self, sentence: str, backend: int) -> None:
+        super().__init__(sentence)
+        self.backend = backend
+
+
+class Line:
+    """A connection to PostgreSQL that belongs to the event loop; one statement is under way on it at a time.
+
+    No statement waits longer than `lock_timeout` seconds for somebody else's lock.
+    """
+
+    def __init__(self, lock_timeout: float) -> None:
+        self._lock_timeout = lock_timeout
         self._connection: psycopg.AsyncConnection | None = None
         self._descriptor = -1
         self._answer: asyncio.Future[pq.abc.PGresult] | None = None
@@ -126,32 +183,54 @@ class Line:
 
         Returns what is stored, by uuid. Those are left out whose sender is not an active member of a living room, and
         those whose name (`client_id`) their sender has used in the room before. Raises `django.db.IntegrityError` for
-        two of one name in a batch, or in two batches at once, and `DataError` for what the database does not take; then
-        nothing is stored. Raises `OperationalError` when the database is away or refuses; then it may be stored or not.
+        two of one name in a batch, or in two batches at once, and `DataError` for what the database does not take;
+        `OperationalError` when the database is away or refuses. Then nothing is stored; except for `LostError`, which
+        leaves that open.
         """
-        result = await self._execute(msgspec.json.encode(messages))
+        parameter = msgspec.json.encode(messages)
+        result = await self._ask(lambda pgconn: pgconn.send_query_prepared(b"store", [parameter]))
         value = result.get_value
         return {
             value(row, 0).decode(): Written(int(value(row, 1)), int(value(row, 2)), value(row, 3).decode())
             for row in range(result.ntuples)
         }
 
+    async def locked(self, places: Collection[Place]) -> set[Place]:
+        """Where somebody else has a lock at the moment: (room, None) for a room, (room, person) for her part in it.
+
+        Raises `OperationalError`.
+        """
+        parameter = msgspec.json.encode([{"room_id": room_id, "sender_id": user_id} for room_id, user_id in places])
+        result = await self._ask(lambda pgconn: pgconn.send_query_params(LOCKED, [parameter]))
+        value = result.get_value
+        return {
+            (int(value(row, 0)), None if value(row, 1) is None else int(value(row, 1))) for row in range(result.ntuples)
+        }
+
     async def close(self) -> None:
         """End the connection; the next statement makes another one."""
         self._drop("closed")
 
-    async def _execute(self, parameter: bytes) -> pq.abc.PGresult:
+    def give_up(self, seconds: float) -> None:
+        """End the connection if what is under way on it now still is after so many seconds."""
+        if answer := self._answer:
+            asyncio.get_running_loop().call_later(
+                seconds, lambda: self._drop("no answer came") if self._answer is answer else None
+            )
+
+    async def _ask(self, send: Callable[[pq.abc.PGconn], None]) -> pq.abc.PGresult:
         if self._connection is None:
             await self._connect()
         pgconn = self._connection.pgconn
+        backend = pgconn.backend_pid
         self._answer = asyncio.get_running_loop().create_future()
         try:
-            pgconn.send_query_prepared(b"store", [parameter])
+            send(pgconn)
             self._write()
             result = await self._answer
         except psycopg.OperationalError as error:
             self._drop(str(error))
-            raise OperationalError(str(error)) from error
+            raise LostError(str(error), backend) from error
         except BaseException:
             # Whatever comes now would be taken for the answer to the next statement.
             self._drop("abandoned")
@@ -159,21 +238,35 @@ class Line:
         finally:
             self._answer = None
         if result.status == pq.ExecStatus.TUPLES_OK:
-            return result
-        raise self._refusal(result)
+            # It is committed only when the server is ready for the next one.
+            if pgconn.transaction_status == pq.TransactionStatus.IDLE:
+                services.database.heard()
+                return result
+            self._drop("the connection is lost")
+            raise LostError("the connection is lost", backend)
+        raise self._refusal(result, backend)
 
     async def _connect(self) -> None:
         parameters = connections[DEFAULT_DB_ALIAS].get_connection_params()
         for name in ("context", "cursor_factory", "prepare_threshold"):
             parameters.pop(name, None)
+        own = {
+            "lock_timeout": int(self._lock_timeout * 1000),
+            # One plan for every batch, not a new one for each: planning costs more than the writing.
+            "plan_cache_mode": "force_generic_plan",
+            # The tables are large, or will be: what is asked for of them is a few rows that their indexes know.
+            "enable_seqscan": "off",
+        }
+        options = [parameters.pop("options", ""), *(f"-c {name}={value}" for name, value in own.items())]
         try:
             async with asyncio.timeout(settings.DATABASE_TIMEOUT):
-                made = await psycopg.AsyncConnection.connect(make_conninfo(**parameters), autocommit=True)
-                # One plan for every batch, not a new one for each: planning costs more than the writing.
-                await made.execute("SET plan_cache_mode TO force_generic_plan")
-                # The tables are large, or will be: what is asked for of them is a few rows that their indexes know.
-                await made.execute("SET enable_seqscan TO off")
-                await made.execute(STORE)
+                conninfo = make_conninfo(**parameters, options=" ".join(options).strip())
+                made = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+                try:
+                    await made.execute(STORE)
+                except BaseException:
+                    made.pgconn.finish()
+                    raise
         except (psycopg.Error, TimeoutError) as error:
             raise OperationalError(str(error) or "timed out") from error
         self._connection = made
@@ -224,18 +317,36 @@ class Line:
             loop.remove_writer(self._descriptor)
             made.pgconn.finish()
 
-    def _refusal(self, result: pq.abc.PGresult) -> Exception:
+    def _refusal(self, result: pq.abc.PGresult, backend: int) -> Exception:
         """The database's error, as one of Django's."""
-        sentence = result.get_error_message()
-        state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+        error = psycopg.errors.error_from_result(result)
+        sentence = error.diag.message_primary or str(error)
+        state = error.sqlstate or ""
+        if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
+            # It ends the connection, in the midst of something or after it.
+            self._drop(sentence)
+            return LostError(sentence, backend)
         if state.startswith("23"):
             return IntegrityError(sentence)
         if state.startswith("22"):
             return DataError(sentence)
-        if self._connection is not None:
-            # A plan that a migration has overtaken, a server that shuts down: a new connection begins anew.
+        if trouble(error) is Trouble.OTHER:
+            # A plan that a migration has overtaken: a new connection begins anew.
             self._drop(sentence)
-        return OperationalError(sentence)
+        refusal = OperationalError(sentence)
+        refusal.__cause__ = error
+        return refusal
+
+
+def end_backends(backends: Sequence[int]) -> None:
+    """See that nothing more comes of what these processes of the server were asked for.
+
+    Raises Django's `OperationalError` while one of them cannot be ended.
+    """
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(END_BACKENDS, [list(backends)])
+        if not all(has_ended for (has_ended,) in cursor.fetchall()):
+            raise OperationalError("a process of the server does not end")
 
 
 def mark_delivered(marks: Sequence[tuple[int, int, int]]) -> None:

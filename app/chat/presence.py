@@ -77,7 +77,6 @@ def most_present(statuses: list[Status]) -> Status:
 
 LOCK = "SELECT id FROM chat_user WHERE id IN ({user_ids}) ORDER BY id"
 LOCK_AND_WAIT = f"{LOCK} FOR NO KEY UPDATE"
-LIMIT_WAIT = f"SET LOCAL lock_timeout = {int(settings.DATABASE_TIMEOUT * 800)}"
 LOCK_OR_SKIP = f"{LOCK} FOR NO KEY UPDATE SKIP LOCKED"
 LIVING = """
     SELECT presence.user_id, presence.process_id, presence.status, presence.connections
@@ -111,9 +110,6 @@ Rows = dict[UUID | str, tuple[str, int]]
 def _locked(user_ids: list[int], *, can_wait: bool) -> set[int]:
     """Lock the rows of people, in the order of their ids; those that are locked now."""
     statement = LOCK_AND_WAIT if can_wait else LOCK_OR_SKIP
-    if can_wait and settings.HAS_POSTGRESQL:
-        # What took longer would be written after everybody was told that it could not be.
-        sql.execute(LIMIT_WAIT)
     if not connection.features.has_select_for_update:
         # SQLite lets one transaction write at a time.
         statement = LOCK
@@ -215,7 +211,7 @@ def others_than(user_id: int, found: list[UserStatus]) -> list[UserStatus]:
 
 
 async def _states_of(room_ids: list[int]) -> list[list[UserStatus]]:
-    found = await database.query(states, list(set(room_ids)))
+    found = await database.look_up(states, list(set(room_ids)))
     return [found[room_id] for room_id in room_ids]
 
 
@@ -300,7 +296,14 @@ class Keeper:
         if status == "offline":
             self.left(connection)
             return
-        change = await self._record(connection.person.id, is_told=True)
+        try:
+            change = await self._record(connection.person.id, is_told=True)
+        except ChatError as error:
+            if error.code is ErrorCode.UNAVAILABLE:
+                # It is told when it can be, if it is still true.
+                self._untold.add(connection.person.id)
+                self.left(connection)
+            raise
         if change.after == status or change.before != change.after:
             await hub.publish_to_people(change.others, change.event)
 

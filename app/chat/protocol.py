@@ -24,6 +24,9 @@ MAX_HISTORY = 500
 HISTORY_FRAME = 50
 """Messages of one `history` event: a frame stays below the 1 MiB that client libraries take by default."""
 
+RETRY_AFTER = 0.5
+"""Seconds until another try, where nobody knows better: a service that is away is asked several times a second."""
+
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
@@ -82,7 +85,10 @@ class ErrorCode(StrEnum):
     IDENTITY_MISMATCH = "identity_mismatch", "The event claims to be of somebody else than the connection's person."
     RATE_LIMITED = "rate_limited", "Too much in too short a time; wait for `retry_after` seconds."
     TOO_MANY_CONNECTIONS = "too_many_connections", "The person has as many connections as she may; close one first."
-    UNAVAILABLE = "unavailable", "A service that the server needs is away for the moment; try again."
+    UNAVAILABLE = (
+        "unavailable",
+        "A service that the server needs is away for the moment; try again after `retry_after` seconds.",
+    )
     INTERNAL = "internal", "The server made a mistake, and has logged it."
 
 
@@ -111,11 +117,13 @@ class CloseCode(IntEnum):
 class ChatError(Exception):
     """Something that a client is told in an `error` event: a stable code, and a sentence that says what to do.
 
-    `retry_after`: seconds until it may work, where that is known.
+    `retry_after`: seconds until it may work, where that is known; what is unavailable always says.
     """
 
     def __init__(self, code: ErrorCode, sentence: str, retry_after: float | None = None) -> None:
         super().__init__(sentence)
+        if code is ErrorCode.UNAVAILABLE and retry_after is None:
+            retry_after = RETRY_AFTER
         self.code = code
         self.sentence = sentence
         self.retry_after = retry_after

@@ -13,10 +13,13 @@ from chat import database, rooms
 from chat.batches import Batches
 from chat.changes import Changes, Feed, feed
 from chat.people import person
-from chat.protocol import SenderInfo
+from chat.protocol import ChatError, ErrorCode, SenderInfo
 
 MAX_BATCH = 200
 """Memberships that are looked up by one query."""
+
+REMEMBERED = 60.0
+"""Seconds for which the database may not be heard of before nobody is taken for a member any more."""
 
 Pair = tuple[int, int]
 """A person's id and a room's."""
@@ -55,6 +58,17 @@ class Roster:
         """
         return self.known(user_id, room_id) or await self._batches.ask((user_id, room_id))
 
+    async def standing_or_remembered(self, user_id: int, room_id: int) -> Standing:
+        """The same, for what leaves no trace: while the database does not answer, what it last said is good enough for
+        `REMEMBERED` seconds."""
+        try:
+            return await self.standing(user_id, room_id)
+        except ChatError as error:
+            remembered = self._standings.get((user_id, room_id))
+            if error.code is not ErrorCode.UNAVAILABLE or remembered is None or not self._feed.is_current(REMEMBERED):
+                raise
+            return remembered
+
     def forget(self, changes: Changes) -> None:
         """Take what has changed for unknown."""
         self.told += 1
@@ -77,7 +91,7 @@ class Roster:
     async def _answer(self, pairs: list[Pair]) -> Sequence[Standing | Exception]:
         self._told_while_loading = told = []
         try:
-            found = await database.query(load, set(pairs))
+            found = await database.look_up(load, set(pairs))
         finally:
             self._told_while_loading = None
         for pair, standing in found.items():

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from django.conf import settings
 
-from chat import auth, database, limits, messages, protocol, rooms
+from chat import auth, database, limits, messages, protocol, rooms, services
 from chat.auth import Identity
 from chat.changes import NOTHING, Changes, feed
 from chat.connection import Connection
@@ -56,6 +56,8 @@ class Watch:
         hub.on_notice(self._hear)
         hub.on_notice(limits.people.hear)
         hub.on_removal(_forget)
+        services.database.on_suspicion(self._suspect)
+        services.database.on_loss(self.start)
 
     def start(self) -> None:
         """Begin, unless it has begun."""
@@ -106,9 +108,15 @@ class Watch:
         self._due |= changes
         self._is_due.set()
 
+    def _suspect(self) -> None:
+        self.start()
+        if not services.database.is_away:
+            self._poll_now.set()
+
     async def _wait_to_poll(self) -> None:
+        seconds = settings.PROBE_RETRY if services.database.is_away else settings.CHANGES_INTERVAL
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._poll_now.wait(), settings.CHANGES_INTERVAL)
+            await asyncio.wait_for(self._poll_now.wait(), seconds)
         self._poll_now.clear()
 
     async def _look(self) -> None:
@@ -159,13 +167,13 @@ async def look(changes: Changes) -> None:
     for some in _slices(_connections(changes)):
         await _look_at_connections(some)
     for some in _slices(_joined(changes)):
-        for room_id, user_id in await database.query(rooms.strangers, some):
+        for room_id, user_id in await database.look_up(rooms.strangers, some):
             hub.expel(room_id, user_id)
 
 
 async def _look_at_connections(connected: Sequence[Connection]) -> None:
-    refused = await database.query(auth.refused, {_evidence(connection.identity) for connection in connected})
-    people = await database.query(persons, {connection.identity.person.id for connection in connected})
+    refused = await database.look_up(auth.refused, {_evidence(connection.identity) for connection in connected})
+    people = await database.look_up(persons, {connection.identity.person.id for connection in connected})
     error = protocol.encode_error(
         ChatError(ErrorCode.REVOKED, "Your account was deactivated or your token revoked; log in again.")
     )

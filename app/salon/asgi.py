@@ -10,11 +10,13 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "salon.settings")
 django.setup(set_prefix=False)
 
-from chat.lifespan import lifespan  # noqa: E402 (models can be imported only once Django is set up)
-from chat.origins import OriginCheck  # noqa: E402 (models can be imported only once Django is set up)
+from chat.database import limit_waiting  # noqa: E402 (models can be imported only once Django is set up)
+from chat.lifespan import lifespan  # noqa: E402
+from chat.origins import OriginCheck  # noqa: E402
 from chat.routing import websocket_urlpatterns  # noqa: E402
 from salon.requests import Handler  # noqa: E402
 
+limit_waiting()
 django_application = Handler()
 application = ProtocolTypeRouter(
     {

@@ -163,6 +163,22 @@ AUTH_TIMEOUT = 5.0
 # Seconds an answer from the database or the channel layer may take.
 DATABASE_TIMEOUT = 5.0
 CHANNEL_LAYER_TIMEOUT = 2.0
+# Seconds after which somebody who has sent a message knows that it is stored, or is told that it cannot be: two, less
+# what a busy machine needs for the rest of its way.
+MESSAGE_TIMEOUT = 1.8
+# Seconds for which the database may say nothing before it counts as away; with the time between two looks at its log
+# (CHANGES_INTERVAL) less than a message may take. And seconds between two looks while it is away: nobody waits longer
+# for it than it stays away and this.
+PROBE_TIMEOUT = 1.2
+PROBE_RETRY = 0.2
+# Seconds after which a client may try again when the database answers and refuses, as with a full disk: each try is one
+# for the database too.
+REFUSED_RETRY = 1.0
+# Seconds that a message waits for somebody else's lock on its room before those of other rooms go on without it: a few
+# transactions of other processes. When it is the only one to wait, it queues for the lock for the second time: the
+# longer, the fairer it is served in a room where many processes write.
+LOCK_PATIENCE = 0.1
+HELD_LOCK_PATIENCE = 0.3
 # Seconds between two looks into the database's log of changes; after a look, for how long what is remembered of people
 # and rooms is taken for true; and for how long the log is kept, at least.
 CHANGES_INTERVAL = 0.5
@@ -264,11 +280,26 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "init_command": "PRAGMA journal_mode=WAL;",
     }
 else:
-    # Over a network, a host that is gone says nothing: neither to a new connection nor to one that waits for an answer.
-    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", int(DATABASE_TIMEOUT))
-    DATABASES["default"]["OPTIONS"].setdefault("tcp_user_timeout", int(DATABASE_TIMEOUT * 1000))
-    for _name, _value in (("keepalives_idle", 5), ("keepalives_interval", 2), ("keepalives_count", 3)):
-        DATABASES["default"]["OPTIONS"].setdefault(_name, _value)
+    # Over a network, a host that is gone says nothing, neither to a new connection nor to one that waits for an answer.
+    # What the address of the database says of these itself counts more.
+    for _name, _value in {
+        # Seconds for one try; libpq takes no less.
+        "connect_timeout": 2,
+        # Milliseconds in which what was sent must have come there: a link that loses one packet of twenty is worse for
+        # longer once in days.
+        "tcp_user_timeout": 2000,
+        # Who waits for an answer sends nothing: the kernel asks after a second whether somebody is there, and after
+        # two that nobody answered, the connection is over.
+        "keepalives": 1,
+        "keepalives_idle": 1,
+        "keepalives_interval": 1,
+        "keepalives_count": 2,
+    }.items():
+        DATABASES["default"].setdefault("OPTIONS", {}).setdefault(_name, _value)
+# What a server, and no command, asks of PostgreSQL for each of its connections, in milliseconds. For a lock nobody
+# waits longer than a person does for her message; and a process that is stopped, or cut off, in the midst of a
+# transaction has its locks taken away, long after one that works has gone on.
+SERVER_OPTIONS = "-c lock_timeout=1500 -c idle_in_transaction_session_timeout=5000"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if "REDIS_URL" in os.environ:

@@ -17,7 +17,7 @@ def log(monkeypatch):
         def __init__(self):
             self.answers, self.asked, self.pruned = [], [], []
 
-        async def query_ahead(self, function, since):
+        async def probe(self, function, since):
             assert function is changes.read
             self.asked.append(since)
             answer = self.answers.pop(0) if self.answers else NOTHING
@@ -30,7 +30,7 @@ def log(monkeypatch):
             self.pruned.append(before)
 
     log = Log()
-    monkeypatch.setattr(database, "query_ahead", log.query_ahead)
+    monkeypatch.setattr(database, "probe", log.query_ahead)
     monkeypatch.setattr(database, "query", log.query)
     return log
 

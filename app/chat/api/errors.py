@@ -1,6 +1,5 @@
 """Errors of the HTTP API: a JSON object with `detail` and `code`, or with the errors of each field."""
 
-import logging
 import math
 from typing import Any
 
@@ -12,7 +11,7 @@ from django.core.exceptions import (
     TooManyFilesSent,
 )
 from django.core.exceptions import ValidationError as ModelValidationError
-from django.db import InterfaceError, OperationalError
+from django.db import Error
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
 from django.views import defaults
@@ -21,9 +20,8 @@ from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 from rest_framework.views import exception_handler
 
+from chat import database, failures
 from chat.protocol import ChatError, ErrorCode
-
-logger = logging.getLogger(__name__)
 
 STATUSES = {
     ErrorCode.INVALID_ROOM: status.HTTP_404_NOT_FOUND,
@@ -72,11 +70,16 @@ def _answer(error: Exception, context: dict[str, Any]) -> Response | None:
             return exception_handler(too_many, context)
         case SuspiciousOperation() | MultiPartParserError():
             return exception_handler(exceptions.ParseError("The body is not as its Content-Type says."), context)
-        case OperationalError() | InterfaceError():
-            logger.error("The database does not answer: %s", error)
-            unavailable = "The server cannot reach its database; try again in a moment."
-            return _answer(ChatError(ErrorCode.UNAVAILABLE, unavailable), context)
+        case Error() if failures.is_passing(error):
+            return _answer(database.unavailable(), context)
     return exception_handler(error, context)
+
+
+def refusal(error: ChatError) -> JsonResponse:
+    """The answer to a request that does not come as far as REST framework."""
+    answer = _answer(error, {})
+    headers = {name: answer[name] for name in ("Retry-After",) if name in answer}
+    return JsonResponse(answer.data, status=answer.status_code, headers=headers)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -26,12 +26,12 @@ from rest_framework.utils.urls import remove_query_param, replace_query_param
 from rest_framework.views import APIView
 
 from chat import conversation, database, files, limits, messages, rooms
-from chat.api import representation, serializers
+from chat.api import errors, representation, serializers
 from chat.api.authentication import AddressTokenAuthentication, PageAuthentication, TokenAuthentication
 from chat.api.parsers import JSONParser
 from chat.api.schema import answers
 from chat.files import StoredFile
-from chat.journal import Draft
+from chat.journal import Draft, PendingError
 from chat.models import Attachment, ChatMessage, ChatRoom, Membership, RoomType
 from chat.people import person
 from chat.protocol import ChatError, ErrorCode
@@ -53,7 +53,10 @@ class ChatView(APIView):
 
         @functools.wraps(view)
         async def in_thread(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            return await database.serve(view, request, *args, **kwargs)
+            try:
+                return await database.serve(view, request, *args, **kwargs)
+            except ChatError as error:
+                return errors.refusal(error)
 
         return in_thread
 
@@ -352,8 +355,8 @@ class Messages(ChatView):
         try:
             stored = async_to_sync(conversation.say)(draft)
         except Exception as error:
-            # A message that took too long may be stored yet, and then it needs them.
-            if not (isinstance(error, ChatError) and error.code is ErrorCode.UNAVAILABLE):
+            # One that may yet be stored needs them.
+            if not isinstance(error, PendingError):
                 _discard(kept)
             raise
         if not stored.is_new:
