@@ -1,22 +1,29 @@
 """The sockets of one process, and the way of an event to all of them in all processes.
 
 The process takes part in the channel layer as one channel, which is in the group of each room that a socket here has
-joined. An event is encoded once, by the process that publishes it, and every socket is handed the same text.
+joined. An event is encoded once, by the process that publishes it, and every socket is handed the same text. The
+sockets of that process are handed it at once; the channel layer is for the others.
+
+The channel layer may lose what it is given. Messages have numbers without a gap, so what is missing of a room is
+noticed and read from the database (`Hub.look`, `chat.order`): nobody misses a message, and all get them in one order.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from uuid import uuid4
 
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
 
-from chat import protocol
+from chat import database, messages, protocol, services
 from chat.auth import Identity
+from chat.batches import slices
+from chat.catchup import Recent
 from chat.connection import Attendance, Connection, Socket
+from chat.order import Order
 from chat.protocol import (
     ChatError,
     ErrorCode,
@@ -34,8 +41,21 @@ logger = logging.getLogger(__name__)
 PEOPLE = "chat_people"
 """The group that every process is in: events for persons, wherever they are connected."""
 
-REMEMBERED_DELIVERIES = 10_000
-"""Events that were delivered without the channel layer and could still come back through it."""
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks whether messages have been stored that have not come here, though nobody says so."""
+
+GAP_PATIENCE = 0.05
+"""Seconds that a message may come later than one with a greater number before it is looked for in the database: two
+processes that store at the same time publish in any order."""
+
+RETRY_INTERVAL = 0.5
+"""Seconds between two tries to read what is missing while the database is away."""
+
+FILL_ROOMS, FILL_MESSAGES = 50, 500
+"""Rooms that are asked for in one query, and messages that it brings at most."""
+
+SHOWN_ANEW = ("message_edited", "message_deleted")
+"""Kinds of `room_update` after which what is remembered of a room's messages is not as it was."""
 
 
 def room_group(room_id: int) -> str:
@@ -52,24 +72,28 @@ async def _channel_layer() -> AsyncIterator[BaseChannelLayer]:
         async with asyncio.timeout(settings.CHANNEL_LAYER_TIMEOUT):
             yield get_channel_layer()
     except Exception as error:
-        logger.error("The channel layer does not answer: %s", str(error) or "timed out")
+        services.channel_layer.failed(str(error) or "timed out")
         raise ChatError(
             ErrorCode.UNAVAILABLE, "The server cannot reach its channel layer; try again in a moment."
         ) from error
+    services.channel_layer.answered()
 
 
 class Audience:
     """The sockets that have joined a room in this process.
 
     Most of the time all of them are to get what comes, at once: the list of them is made when it is needed and kept
-    until somebody comes or goes. `after` is the greatest `Attendance.after` there was.
+    until somebody comes or goes. `after` is the greatest `Attendance.after` there was; `order` is that of the room's
+    messages; `recent` is what many who come at once need of them, as long as it is true.
     """
 
-    __slots__ = ("_direct", "_frames", "_held", "_others", "_room_id", "after", "connections")
+    __slots__ = ("_direct", "_frames", "_held", "_others", "_room_id", "after", "connections", "order", "recent")
 
     def __init__(self, room_id: int) -> None:
         self.connections: set[Connection] = set()
         self.after = 0
+        self.order: Order[dict] = Order()
+        self.recent: Recent | None = None
         self._room_id = room_id
         self._direct: list[Socket] | None = None
         self._others: list[Connection] = []
@@ -105,6 +129,12 @@ class Audience:
         if waiting and self._direct:
             self._direct[0].broadcast(self._direct, b"".join(waiting))
 
+    def held(self) -> Iterator[Attendance]:
+        """Those of them for whom events are held."""
+        for connection in self.connections:
+            if (attendance := connection.rooms[self._room_id]).held is not None:
+                yield attendance
+
     def _sort(self) -> None:
         self._direct, self._others, self._held = [], [], []
         for connection in self.connections:
@@ -123,17 +153,21 @@ class Hub:
         self._people: defaultdict[int, set[Connection]] = defaultdict(set)
         self._rooms: dict[int, Audience] = {}
         self._name = uuid4().hex
-        self._published = 0
-        self._on_their_way: dict[str, bool] = {}
-        """Events that are being published, and whether they have come back already."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop of the sockets, once there is one."""
         self._channel = ""
         self._groups: set[str] = set()
+        self._missing: set[str] = set()
+        """Groups that this process is to be in as soon as the channel layer answers."""
         self._abandoned_rooms: set[int] = set()
         self._subscribing = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._tidier: asyncio.Task[None] | None = None
         self._echoes: dict[str, asyncio.Future[None]] = {}
-        self._delivered: dict[str, None] = {}
+        self._behind: set[int] = set()
+        """Rooms of which messages are missing."""
+        self._filler: asyncio.Task[None] | None = None
+        self._look_now = asyncio.Event()
         self._arrived: dict[int, int] = {}
         self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
         self._on_notice: list[Callable[[dict], None]] = []
@@ -142,8 +176,8 @@ class Hub:
         self._on_removal: list[Callable[[int, Collection[int] | None], None]] = []
 
     async def connect(self, connection: Connection, identity: Identity) -> None:
-        """From now on, events for this person reach this socket. Raises `ChatError` (`unavailable`)."""
-        await self._subscribe(PEOPLE)
+        """From now on, events for this person reach this socket."""
+        await self._hear(PEOPLE)
         if not connection.is_closing:
             connection.identity = identity
             self._people[identity.person.id].add(connection)
@@ -164,12 +198,18 @@ class Hub:
             _discard(self._people, connection.person.id, connection)
 
     def hears(self, room_id: int) -> bool:
-        """Whether this process receives the room's events."""
-        return room_group(room_id) in self._groups
+        """Whether this process receives the room's events, or will as soon as the channel layer answers."""
+        group = room_group(room_id)
+        return group in self._groups or group in self._missing
 
     async def listen(self, room_id: int) -> None:
-        """Have this process receive the room's events. Raises `ChatError` (`unavailable`)."""
-        await self._subscribe(room_group(room_id))
+        """Have this process receive the room's events. With the channel layer away, its messages come a moment later:
+        they are looked for in the database."""
+        await self._hear(room_group(room_id))
+
+    def audience(self, room_id: int) -> Audience | None:
+        """Who has joined the room here, if anybody has."""
+        return self._rooms.get(room_id)
 
     def join(self, connection: Connection, room_id: int, *, is_held: bool = False) -> Attendance:
         """From now on, events of this room, which the process must hear already, reach this socket.
@@ -184,18 +224,42 @@ class Hub:
             self._rooms[room_id].add(connection)
         return attendance
 
-    def release(self, connection: Connection, room_id: int, attendance: Attendance, after: int) -> set[int]:
+    def release(
+        self, connection: Connection, room_id: int, attendance: Attendance, *, newest: int | None, after: int
+    ) -> set[int]:
         """Let what was held go to the socket, without the messages up to `after`, which it has.
 
-        Returns the people whose presence it was told of meanwhile.
+        `newest` is the number of the room's newest message as it was looked up after the join; it is not needed where
+        the room's order had begun. Returns the people whose presence the socket was told of meanwhile.
         """
+        audience = self._rooms.get(room_id)
+        is_here = audience is not None and connection.rooms.get(room_id) is attendance
+        if is_here and newest is not None:
+            self._begin(room_id, audience, newest)
         held, told = attendance.held or [], attendance.told or set()
         attendance.held, attendance.told, attendance.after = None, None, after
-        if connection.rooms.get(room_id) is attendance:
-            self._rooms[room_id].settle(after)
+        if is_here:
+            if after:
+                # She has everything up to there, whatever had come before she did.
+                attendance.arrived = 0
+                self._arrived[room_id] = max(after, self._arrived.get(room_id, 0))
+            audience.settle(after)
             if late := [text for seq, text in held if seq is None or seq > after]:
                 connection.send(*late)
         return told
+
+    def _begin(self, room_id: int, audience: Audience, newest: int) -> None:
+        if audience.order.position is not None:
+            # What was looked up may be news.
+            audience.order.expect(newest)
+        else:
+            before, ready = audience.order.begin(newest)
+            for attendance in audience.held():
+                attendance.held += [(seq, envelope["text"]) for seq, envelope in before]
+            self._pass_on(room_id, audience, ready)
+            self._flush()
+        if audience.order.is_behind:
+            self._fill_soon(room_id)
 
     def leave(self, connection: Connection, room_id: int) -> None:
         """From now on, events of this room do not reach this socket."""
@@ -267,25 +331,15 @@ class Hub:
             envelope["remove"] = list(then_remove)
         if then_empty:
             envelope["empty"] = True
+        if isinstance(event, RoomUpdate) and event.data.kind in SHOWN_ANEW:
+            envelope["anew"] = True
         await self._publish([(room_group(room_id), envelope)])
 
-    def tell(self, messages: Sequence[MessageData]) -> None:
+    def tell(self, stored: Sequence[MessageData]) -> None:
         """Send stored messages on their way to every socket that has joined their rooms, in their order."""
-        envelopes = [
-            (
-                room_group(message.chat),
-                {
-                    "room": message.chat,
-                    "text": protocol.encode(Message(message, message.chat)),
-                    "seq": message.seq,
-                    "sender": message.sender,
-                },
-            )
-            for message in messages
-        ]
-        task = asyncio.create_task(self._publish(envelopes))
-        self._publishing.add(task)
-        task.add_done_callback(self._publishing.discard)
+        envelopes = [(room_group(message.chat), _envelope(message)) for message in stored]
+        self._deliver_here(envelopes)
+        self._in_background(self._send_to_others(envelopes))
 
     async def finish(self) -> None:
         """Wait until what was told is published."""
@@ -325,60 +379,128 @@ class Hub:
         finally:
             del self._echoes[name]
 
+    async def wait_to_look(self) -> None:
+        """Wait until it is time for `look`: after a while, or at once when the channel layer has lost something."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._look_now.wait(), LOOK_INTERVAL)
+        self._look_now.clear()
+
+    async def look(self) -> None:
+        """See whether rooms have newer messages than have come here, and have those read.
+
+        Raises `ChatError` (`unavailable`).
+        """
+        positions = {
+            room_id: here.order.position for room_id, here in self._rooms.items() if here.order.position is not None
+        }
+        if not positions:
+            return
+        found = await database.query_ahead(messages.newest_numbers, list(positions))
+        for room_id, newest in found.items():
+            if (audience := self._rooms.get(room_id)) is None or audience.order.position is None:
+                continue
+            if newest < positions[room_id]:
+                logger.warning("Room %d has lost messages: the newest is now %d", room_id, newest)
+                audience.order.go_back(newest)
+                audience.recent = None
+            audience.order.expect(newest)
+            if audience.order.is_behind:
+                self._fill_soon(room_id)
+
+    async def hear_all(self) -> None:
+        """Enter the groups that could not be entered when it was wanted. Raises `ChatError` (`unavailable`)."""
+        while self._missing:
+            await self._subscribe(next(iter(self._missing)))
+
     async def stop(self) -> None:
         """End what runs in the background; the hub is not used afterwards."""
         for timer, _ in self._lapses.values():
             timer.cancel()
-        tasks = [task for task in (self._reader, self._tidier) if task]
+        tasks = [task for task in (self._reader, self._tidier, self._filler) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _publish(self, envelopes: list[tuple[str, dict]]) -> None:
         """Send envelopes, each to its group."""
+        self._deliver_here(envelopes)
+        sending = self._send_to_others(envelopes)
+        if services.channel_layer.is_away and asyncio.get_running_loop() is self._loop:
+            # Nobody waits for what may not answer; that it is tried all the same tells when it answers again.
+            self._in_background(sending)
+        else:
+            await sending
+
+    def _deliver_here(self, envelopes: list[tuple[str, dict]]) -> None:
+        here = [envelope for _, envelope in envelopes]
+        if self._loop is None or self._loop.is_closed():
+            return
+        for envelope in here:
+            envelope["from"] = self._name
+        if asyncio.get_running_loop() is self._loop:
+            self._deliver_all(here)
+        else:
+            self._loop.call_soon_threadsafe(self._deliver_all, here)
+
+    async def _send_to_others(self, envelopes: list[tuple[str, dict]]) -> None:
         for _, envelope in envelopes:
-            self._published += 1
-            envelope |= {"type": "hub", "id": f"{self._name}:{self._published}"}
-            self._on_their_way[envelope["id"]] = False
-        try:
+            envelope["type"] = "hub"
+        # Who listens elsewhere and misses a message notices; what else there is can be lost.
+        with contextlib.suppress(ChatError):
             async with _channel_layer() as layer:
                 if send_all := getattr(layer, "group_send_all", None):
                     await send_all(envelopes)
                 else:
                     for group, envelope in envelopes:
                         await layer.group_send(group, envelope)
-        except ChatError:
-            # Those who are connected here need not wait for the channel layer. It may have taken the events all the
-            # same and only its answer be late: then they come back, and are known.
-            missing = [envelope for _, envelope in envelopes if not self._on_their_way[envelope["id"]]]
-            for envelope in missing:
-                self._delivered[envelope["id"]] = None
-                if len(self._delivered) > REMEMBERED_DELIVERIES:
-                    del self._delivered[next(iter(self._delivered))]
-            self._deliver_all(missing)
-        finally:
-            for _, envelope in envelopes:
-                del self._on_their_way[envelope["id"]]
+
+    def _in_background(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def _hear(self, group: str) -> None:
+        """Enter a group, or else do it when the channel layer answers again."""
+        if group in self._groups or group in self._missing:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._missing.add(group)
+        if not services.channel_layer.is_away:
+            with contextlib.suppress(ChatError):
+                await self._subscribe(group)
 
     async def _subscribe(self, group: str) -> None:
+        """Enter a group. Raises `ChatError` (`unavailable`)."""
         if group in self._groups:
             return
+        self._loop = asyncio.get_running_loop()
         async with _channel_layer() as layer, self._subscribing:
             if not self._channel:
+                if on_break := getattr(layer, "on_break", None):
+                    on_break(self._layer_broke)
                 self._channel = await layer.new_channel()
             if self._reader is None:
                 self._reader = asyncio.create_task(self._read())
             await layer.group_add(group, self._channel)
             self._groups.add(group)
+            self._missing.discard(group)
+
+    def _layer_broke(self, reason: str) -> None:
+        """The channel layer has lost something, and hears again."""
+        for audience in self._rooms.values():
+            audience.recent = None
+        self._look_now.set()
 
     async def _unsubscribe(self) -> None:
         """Leave the groups of rooms that nobody here is in any more."""
         try:
             while self._abandoned_rooms:
                 room_id = self._abandoned_rooms.pop()
+                if room_id not in self._rooms:
+                    self._missing.discard(room_group(room_id))
                 with contextlib.suppress(ChatError):
                     async with _channel_layer() as layer, self._subscribing:
-                        if room_id not in self._rooms:
+                        if room_id not in self._rooms and room_group(room_id) in self._groups:
                             self._groups.discard(room_group(room_id))
                             await layer.group_discard(room_group(room_id), self._channel)
         finally:
@@ -396,17 +518,7 @@ class Hub:
                 logger.exception("Events cannot be received from the channel layer; trying again in a second")
                 await asyncio.sleep(1)
             else:
-                self._deliver_all([each for each in envelopes if not self._is_known(each)])
-
-    def _is_known(self, envelope: dict) -> bool:
-        """Whether it was delivered already, without the channel layer; else it is from now on."""
-        name = envelope.get("id")
-        if name in self._delivered:
-            del self._delivered[name]
-            return True
-        if name in self._on_their_way:
-            self._on_their_way[name] = True
-        return False
+                self._deliver_all([each for each in envelopes if each.get("from") != self._name])
 
     def _deliver_all(self, envelopes: list[dict]) -> None:
         """Deliver what has come together; of one room's messages a socket gets in one write what it can."""
@@ -443,17 +555,16 @@ class Hub:
                         _remember_told(connection, present)
 
     def _deliver_to_room(self, room_id: int, envelope: dict) -> None:
-        seq, excepted = envelope.get("seq"), envelope.get("except")
+        if "seq" in envelope:
+            self._take(room_id, envelope)
+            return
+        excepted = envelope.get("except")
         removed, everyone = envelope.get("remove", ()), envelope.get("empty", False)
-        if seq is not None:
-            self._arrived[room_id] = max(seq, self._arrived.get(room_id, 0))
-            # With what she says, she types no longer.
-            for connection in self.connections(envelope["sender"]):
-                connection.typing.pop(room_id, None)
-            self._lapse(room_id, envelope["sender"])
-        elif excepted is not None:
+        if excepted is not None:
             self._expect_lapse(room_id, excepted, envelope.get("lapse"))
-        self._send(room_id, envelope["text"], seq=seq, excepted=excepted, can_wait=not (removed or everyone))
+        elif envelope.get("anew") and (audience := self._rooms.get(room_id)):
+            audience.recent = None
+        self._send(room_id, envelope["text"], excepted=excepted, can_wait=not (removed or everyone))
         if removed or everyone:
             self._flush()
             for receiver in self._on_removal:
@@ -461,6 +572,68 @@ class Hub:
             for connection in list(self._here(room_id)):
                 if everyone or connection.person.id in removed:
                     self.leave(connection, room_id)
+
+    def _take(self, room_id: int, envelope: dict) -> None:
+        """A message has come, and has its turn or waits for it."""
+        # With what she says, she types no longer.
+        for connection in self.connections(envelope["sender"]):
+            connection.typing.pop(room_id, None)
+        if (audience := self._rooms.get(room_id)) is None:
+            return
+        self._pass_on(room_id, audience, audience.order.take(envelope["seq"], envelope))
+        if audience.order.is_behind:
+            self._fill_soon(room_id)
+
+    def _pass_on(self, room_id: int, audience: Audience, ready: list[tuple[int, dict]]) -> None:
+        for seq, envelope in ready:
+            self._arrived[room_id] = max(seq, self._arrived.get(room_id, 0))
+            self._lapse(room_id, envelope["sender"])
+            if audience.recent:
+                audience.recent.add(seq, envelope["text"])
+            self._send(room_id, envelope["text"], seq=seq)
+
+    def _fill_soon(self, room_id: int) -> None:
+        self._behind.add(room_id)
+        if self._filler is None:
+            self._filler = asyncio.create_task(self._fill())
+
+    async def _fill(self) -> None:
+        """Read from the database what is missing, until nothing is."""
+        try:
+            while self._behind:
+                noticed, self._behind = self._behind, set()
+                await asyncio.sleep(GAP_PATIENCE)
+                for rooms in slices(sorted(noticed), FILL_ROOMS):
+                    try:
+                        await self._fill_rooms(rooms)
+                    except ChatError:
+                        self._behind.update(rooms)
+                        await asyncio.sleep(RETRY_INTERVAL)
+                    except Exception:
+                        # The next look finds them again.
+                        logger.exception("Missing messages could not be delivered")
+        finally:
+            self._filler = None
+
+    async def _fill_rooms(self, room_ids: Sequence[int]) -> None:
+        orders = {room_id: self._rooms[room_id].order for room_id in room_ids if room_id in self._rooms}
+        wanted = {room_id: (order.position, order.newest) for room_id, order in orders.items() if order.is_behind}
+        if not wanted:
+            return
+        positions = {room_id: position for room_id, (position, _) in wanted.items()}
+        found, cut = await database.query(messages.following, positions, FILL_MESSAGES)
+        for room_id, (position, newest) in wanted.items():
+            audience = self._rooms.get(room_id)
+            if audience is None or audience.order is not orders[room_id]:
+                continue
+            items = [(message.seq, _envelope(message)) for message in found.get(room_id, ())]
+            last = items[-1][0] if items else position
+            # What the database does not have up to the newest that was known has gone.
+            ready = audience.order.fill(items, last if room_id in cut else max(last, newest))
+            self._pass_on(room_id, audience, ready)
+            if audience.order.is_behind:
+                self._behind.add(room_id)
+        self._flush()
 
     def _send(
         self, room_id: int, text: str, *, seq: int | None = None, excepted: int | None = None, can_wait: bool = True
@@ -500,6 +673,15 @@ class Hub:
             timer, text = lapse
             timer.cancel()
             self._send(room_id, text, excepted=user_id)
+
+
+def _envelope(message: MessageData) -> dict:
+    return {
+        "room": message.chat,
+        "text": protocol.encode(Message(message, message.chat)),
+        "seq": message.seq,
+        "sender": message.sender,
+    }
 
 
 def _remember_told(connection: Connection, user_id: int) -> None:

@@ -3,7 +3,7 @@
 All of it is synchronous. That a room is hers is for the caller to know (`chat.rooms`).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -14,7 +14,7 @@ from django.db.models import F, Min, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from chat import files, postgresql, protocol, rooms
+from chat import files, postgresql, protocol, rooms, sql
 from chat.models import ChatMessage, ChatRoom, FileKind, Membership, User
 from chat.people import person
 from chat.protocol import MAX_HISTORY, AttachmentData, MessageData, SenderInfo
@@ -74,6 +74,34 @@ def between(room_id: int, after: int, before: int, limit: int, *, from_the_end: 
     return list(found.order_by("seq")[:limit])
 
 
+FOLLOWING = """
+    WITH wanted (room_id, position) AS (VALUES {positions})
+    SELECT message.id
+    FROM wanted
+    JOIN chat_chatmessage AS message ON message.room_id = wanted.room_id AND message.seq > wanted.position
+    ORDER BY message.room_id, message.seq
+    LIMIT {limit}
+"""
+
+
+def following(positions: Mapping[int, int], limit: int) -> tuple[dict[int, list[MessageData]], set[int]]:
+    """The messages of each room after a sequence number, by room in order; of all rooms together at most `limit`.
+
+    Also the rooms of which there may be more.
+    """
+    keys = [key for (key,) in sql.rows(FOLLOWING, positions=list(positions.items()), limit=limit)]
+    found: dict[int, list[MessageData]] = {}
+    for message in complete().filter(pk__in=keys).order_by("room_id", "seq"):
+        found.setdefault(message.room_id, []).append(message_data(message))
+    is_cut = len(keys) == limit
+    return found, {room_id for room_id in positions if is_cut and room_id >= max(found, default=0)}
+
+
+def newest_numbers(room_ids: Collection[int]) -> dict[int, int]:
+    """The sequence number of the newest message of each living room."""
+    return dict(ChatRoom.objects.filter(pk__in=room_ids, is_deleted=False).values_list("pk", "last_seq"))
+
+
 @dataclass(frozen=True)
 class Missed:
     """What a person who joins has missed: the newest of it, what was changed of the rest, and how much there is."""
@@ -98,6 +126,36 @@ def missed(room_id: int, since: int | None, history: int | None) -> Missed:
         [message_data(message) for message in found],
         [message_data(message) for message in changed],
         max(0, last_seq - since),
+        last_seq,
+    )
+
+
+@dataclass
+class Recent:
+    """The messages of a room after `start`, which was sent at `start_at` (None: there is no such message), and those up
+    to it that were changed later; as they were when `last_seq` was the newest."""
+
+    start: int
+    start_at: str | None
+    messages: list[MessageData]
+    changed: list[MessageData]
+    last_seq: int
+
+
+def recent(room_id: int, since: int | None, count: int) -> Recent:
+    """The messages after `since`, or else the newest `count`; of the former at most 500, the newest."""
+    last_seq = ChatRoom.objects.values_list("last_seq", flat=True).get(pk=room_id)
+    start = max(0, last_seq - (count if since is None else MAX_HISTORY), since or 0)
+    # Who says that she has seen what is not there yet has seen everything.
+    start = min(start, last_seq)
+    found = between(room_id, start, last_seq + 1, MAX_HISTORY + count, from_the_end=True)
+    start_at = ChatMessage.objects.filter(room_id=room_id, seq=start).values_list("created_at", flat=True).first()
+    changed = [] if start_at is None else _changed(room_id, start, start_at)
+    return Recent(
+        start,
+        None if start_at is None else protocol.timestamp(start_at),
+        [message_data(message) for message in found],
+        [message_data(message) for message in changed],
         last_seq,
     )
 

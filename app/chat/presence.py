@@ -21,7 +21,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from chat import database, protocol, rooms, sql
-from chat.batches import Batches
+from chat.batches import Batches, slices
 from chat.connection import Connection
 from chat.deadlines import Deadline, deadlines
 from chat.hub import hub
@@ -219,7 +219,9 @@ async def _states_of(room_ids: list[int]) -> list[list[UserStatus]]:
     return [found[room_id] for room_id in room_ids]
 
 
-_states: Batches[int, list[UserStatus]] = Batches(_states_of, MAX_BATCH, database.PACE)
+_states: Batches[int, list[UserStatus]] = Batches(
+    _states_of, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE
+)
 
 
 def beat(process: str) -> bool:
@@ -236,8 +238,8 @@ def retire(process: str) -> None:
     now = timezone.now()
     with transaction.atomic():
         people = sorted(User.objects.filter(presences__process=process).values_list("pk", flat=True))
-        for start in range(0, len(people), MAX_BATCH):
-            locked = _locked(people[start : start + MAX_BATCH], can_wait=True)
+        for user_ids in slices(people, MAX_BATCH):
+            locked = _locked(user_ids, can_wait=True)
             User.objects.filter(pk__in=locked).update(last_seen=now)
     expires_at = now + timedelta(seconds=settings.PRESENCE_GRACE * 2)
     ServerProcess.objects.filter(pk=process).update(expires_at=expires_at)
@@ -254,7 +256,7 @@ def clear() -> list[Change]:
                 left[row.user_id] = process.expires_at - timedelta(seconds=settings.PRESENCE_TIMEOUT)
         ServerProcess.objects.filter(pk__in=[process.pk for process in dead]).delete()
     people = sorted(left)
-    some = [people[start : start + MAX_BATCH] for start in range(0, len(people), MAX_BATCH)]
+    some = slices(people, MAX_BATCH)
     return [change for user_ids in some for change in _gone({user_id: left[user_id] for user_id in user_ids})]
 
 
@@ -282,7 +284,9 @@ class Keeper:
         self._departures: dict[int, Deadline] = {}
         self._untold: set[int] = set()
         """Whose going could not be written down in time; it may have been, and nobody was told."""
-        self._free: Batches[tuple[int, bool], Change] = Batches(self._write, MAX_BATCH, database.PACE)
+        self._free: Batches[tuple[int, bool], Change] = Batches(
+            self._write, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE
+        )
         self._busy: Batches[tuple[int, bool], Change] = Batches(self._write_patiently, MAX_BATCH)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -317,8 +321,7 @@ class Keeper:
         if was_steady:
             # Else the database was away, and the others have had no chance either to say that they live.
             changes = await database.query(clear)
-            for start in range(0, len(changes), MAX_BATCH):
-                some = changes[start : start + MAX_BATCH]
+            for some in slices(changes, MAX_BATCH):
                 await asyncio.gather(*(hub.publish_to_people(change.others, change.event) for change in some))
 
     async def stop(self) -> None:

@@ -17,10 +17,10 @@ CHAT = PROJECT / "app" / "chat"
 
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
-    {"protocol", "models", "frontend", "keys", "batches", "deadlines", "services", "sql", "wire"},
+    {"protocol", "models", "frontend", "keys", "batches", "deadlines", "order", "services", "sql", "wire"},
     {"layers", "postgresql", "database", "people", "files", "limits", "claims", "asyncapi", "changes"},
     {"auth", "rooms", "origins"},
-    {"connection", "messages", "roster"},
+    {"connection", "messages", "roster", "catchup"},
     {"journal", "hub"},
     {"presence"},
     {"conversation", "watch"},

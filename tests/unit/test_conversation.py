@@ -62,7 +62,7 @@ def connection():
 @pytest.fixture
 def join(monkeypatch, connection):
     async def before(*_):
-        return None, []
+        return None, None, []
 
     async def join(*happenings):
         roster = Roster(*happenings)
