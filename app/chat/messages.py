@@ -97,9 +97,12 @@ def following(positions: Mapping[int, int], limit: int) -> tuple[dict[int, list[
     return found, {room_id for room_id in positions if is_cut and room_id >= max(found, default=0)}
 
 
+NEWEST = "SELECT id, last_seq FROM chat_chatroom WHERE id IN ({room_ids}) AND NOT is_deleted"
+
+
 def newest_numbers(room_ids: Collection[int]) -> dict[int, int]:
-    """The sequence number of the newest message of each living room."""
-    return dict(ChatRoom.objects.filter(pk__in=room_ids, is_deleted=False).values_list("pk", "last_seq"))
+    """The sequence number of the newest message of each living room; there is at least one room."""
+    return dict(sql.rows(NEWEST, room_ids=list(room_ids)))
 
 
 @dataclass(frozen=True)

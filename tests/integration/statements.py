@@ -4,7 +4,7 @@ import math
 import re
 import time
 
-HOUSEKEEPING = ("SELECT 1", "present.snapshot", "asked_by_the_test", 'AS "pk", "chat_chatroom"."last_seq"')
+HOUSEKEEPING = ("SELECT 1", "present.snapshot", "asked_by_the_test", "SELECT id, last_seq FROM chat_chatroom")
 """What the server asks for now and then, however many are there: whether a connection works, what has changed, which
 rooms have newer messages."""
 
