@@ -13,10 +13,12 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from datetime import timedelta
 from uuid import uuid4
 
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
+from django.utils import timezone
 
 from chat import database, messages, protocol, services
 from chat.auth import Identity
@@ -50,6 +52,10 @@ processes that store at the same time publish in any order."""
 
 RETRY_INTERVAL = 0.5
 """Seconds between two tries to read what is missing while the database is away."""
+
+LONGEST_BREAK = 120.0
+"""Seconds for which the channel layer may be away without a change of a message getting lost: what was edited or
+deleted in that time is told again when it is back."""
 
 FILL_ROOMS, FILL_MESSAGES = 50, 500
 """Rooms that are asked for in one query, and messages that it brings at most."""
@@ -168,6 +174,7 @@ class Hub:
         """Rooms of which messages are missing."""
         self._filler: asyncio.Task[None] | None = None
         self._look_now = asyncio.Event()
+        self._has_missed_changes = False
         self._arrived: dict[int, int] = {}
         self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
         self._on_notice: list[Callable[[dict], None]] = []
@@ -406,6 +413,17 @@ class Hub:
             audience.order.expect(newest)
             if audience.order.is_behind:
                 self._fill_soon(room_id)
+        if self._has_missed_changes:
+            await self._tell_changes(list(positions))
+            self._has_missed_changes = False
+
+    async def _tell_changes(self, room_ids: Sequence[int]) -> None:
+        since = timezone.now() - timedelta(seconds=LONGEST_BREAK)
+        for message in await database.query(messages.changed_since, room_ids, since, FILL_MESSAGES):
+            kind = "message_deleted" if message.is_deleted else "message_edited"
+            event = RoomUpdate(RoomUpdateData(room_id=message.chat, kind=kind, message=message))
+            self._send(message.chat, protocol.encode(event))
+        self._flush()
 
     async def hear_all(self) -> None:
         """Enter the groups that could not be entered when it was wanted. Raises `ChatError` (`unavailable`)."""
@@ -489,6 +507,7 @@ class Hub:
         """The channel layer has lost something, and hears again."""
         for audience in self._rooms.values():
             audience.recent = None
+        self._has_missed_changes = True
         self._look_now.set()
 
     async def _unsubscribe(self) -> None:

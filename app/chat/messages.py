@@ -171,6 +171,14 @@ def _changed(room_id: int, up_to: int, since: datetime) -> list[ChatMessage]:
     return list(reversed(found.order_by("-last_update")[:MAX_HISTORY]))
 
 
+def changed_since(room_ids: Collection[int], moment: datetime, limit: int) -> list[MessageData]:
+    """The messages of some rooms that were edited or deleted after a moment, the last change last; at most `limit`."""
+    found = (
+        complete().filter(room_id__in=room_ids).filter(last_update__gt=F("created_at")).filter(last_update__gt=moment)
+    )
+    return [message_data(message) for message in reversed(found.order_by("-last_update")[:limit])]
+
+
 @transaction.atomic
 def edit(user: User, message: ChatMessage, content: str | None = None, extra_data: dict | None = None) -> ChatMessage:
     """Give a message another content, or other extra data. Raises `ChatError`: `forbidden`, `content_…`."""
