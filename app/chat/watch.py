@@ -34,7 +34,7 @@ CHECK = {"check": True}
 LIMITS_INTERVAL = 1.0
 """Seconds between two reports of who is busy."""
 
-HEAR_INTERVAL = 1.0
+LISTEN_INTERVAL = 1.0
 """Seconds between two tries to hear of what could not be heard of when it was wanted."""
 
 IDENTIFICATION = 2 * (settings.DATABASE_TIMEOUT + settings.CHANNEL_LAYER_TIMEOUT)
@@ -65,8 +65,8 @@ class Watch:
                 (self._wait_to_poll, feed.poll),
                 (self._is_due.wait, self._look),
                 (_pause(settings.CHANGES_KEPT), feed.prune),
-                (hub.wait_to_look, hub.look),
-                (_pause(HEAR_INTERVAL), hub.hear_all),
+                (hub.gaps.wait_to_look, hub.gaps.look),
+                (_pause(LISTEN_INTERVAL), hub.listen_to_missing),
                 (_pause(settings.PRESENCE_BEAT), keeper.beat),
                 (_pause(settings.DELIVERY_INTERVAL), note_deliveries),
                 (_pause(LIMITS_INTERVAL), report_limits),

@@ -43,10 +43,7 @@ def typed(text, person):
 
 @pytest.fixture
 def hub():
-    hub = Hub()
-    # Nobody listens to a channel layer here.
-    hub.hears = lambda room_id: False
-    return hub
+    return Hub()
 
 
 @pytest.fixture
@@ -134,13 +131,13 @@ async def test_what_is_told_here_is_not_delivered_again_when_it_comes_back(hub, 
             return await came_back.get()
 
     layer = Layer()
-    monkeypatch.setattr("chat.hub.get_channel_layer", lambda: layer)
-    hub._loop = asyncio.get_running_loop()
+    monkeypatch.setattr("chat.relay.get_channel_layer", lambda: layer)
+    hub._relay.loop = asyncio.get_running_loop()
     await hub.publish_to_room(ROOM, Pong())
-    reader = asyncio.create_task(hub._read())
+    reader = asyncio.create_task(hub._relay._read())
     async with asyncio.timeout(10):
         # What is asked for behind it has come too.
-        echo = hub._echoes["end"] = asyncio.get_running_loop().create_future()
+        echo = hub._relay._echoes["end"] = asyncio.get_running_loop().create_future()
         came_back.put_nowait({"echo": "end"})
         await echo
     assert len(socket.writes) == 1
@@ -155,8 +152,8 @@ async def test_the_channel_layer_keeps_nobody_here_waiting(hub, join, monkeypatc
             assert socket.writes
             raise ConnectionError
 
-    monkeypatch.setattr("chat.hub.get_channel_layer", Layer)
-    hub._loop = asyncio.get_running_loop()
+    monkeypatch.setattr("chat.relay.get_channel_layer", Layer)
+    hub._relay.loop = asyncio.get_running_loop()
     await hub.publish_to_room(ROOM, Pong())
     assert len(socket.writes) == 1
     services.channel_layer.answered()
