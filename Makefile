@@ -54,7 +54,7 @@ browser: .venv/tests ## The page, with two people in two browsers
 
 .PHONY: molecule
 molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm for Debian 12)
-	tests/host/docker-engine run tests/host/prepared molecule test
+	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test
 
 .PHONY: host
 host: .venv/tests ## Keep a finished local test host, and print how to reach it
