@@ -7,10 +7,11 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 
 import salon
-from chat import frontend
+from chat import frontend, layers, wire
 
 PROJECT = Path(__file__).parents[2]
 CHAT = PROJECT / "app" / "chat"
@@ -99,3 +100,8 @@ def test_what_is_installed_is_pinned_by_hash_and_names_no_index():
         assert "://" not in text
         pins = text.count("==")
         assert 0 < pins <= text.count("--hash=sha256:")
+
+
+def test_a_redis_that_hangs_is_noticed_before_publishers_give_up():
+    assert layers.LOOK_INTERVAL * (wire.SILENT_LOOKS + 1) < settings.CHANNEL_LAYER_TIMEOUT
+    assert settings.CHANNEL_LAYER_TIMEOUT >= layers.TRY_TIMEOUT
