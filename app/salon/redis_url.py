@@ -13,6 +13,12 @@ at the end (0); the port (6379, a sentinel's 26379). With TLS the certificate of
 the address under which it is reached, of a sentinel's master: that which the sentinel tells. It is checked with the
 authorities of the system, or with those of the file `ssl_ca_certs`; `ssl_certfile` and `ssl_keyfile` are our own
 certificate and its key. Sentinels that want a password have it as `sentinel_username` and `sentinel_password`.
+
+The user needs no more rights than these (`ACL SETUSER` and a password):
+
+    resetkeys resetchannels &salon* -@all +hello +auth +ping +select +publish +subscribe +unsubscribe
+
+and at a sentinel `-@all +hello +auth +sentinel|masters`.
 """
 
 from urllib.parse import parse_qsl, unquote
