@@ -184,6 +184,18 @@ async def test_while_nothing_is_lost_nobody_is_told(layer, channel, breaks, capl
     assert logged(caplog) == []
 
 
+async def test_who_hears_nothing_for_long_asks_whether_redis_lives(layer, channel, server, breaks, monkeypatch):
+    monkeypatch.setattr(layers, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(wire, "SILENT_LOOKS", 50)
+    with redis.Redis.from_url(server.url) as observer:
+
+        async def has_asked_often():
+            return observer.info("commandstats").get("cmdstat_ping", {}).get("calls", 0) > wire.SILENT_LOOKS
+
+        await until(has_asked_often, True)
+    assert breaks.empty()
+
+
 async def test_who_only_publishes_misses_nothing(server, layer, channel, caplog):
     publisher = RedisChannelLayer(hosts=[{"address": server.url}], prefix="test")
     breaks = asyncio.Queue()
@@ -205,13 +217,16 @@ async def test_while_redis_is_away_nobody_waits_for_it_and_few_tries_are_made(la
     with pytest.raises(RedisConnectionError):
         await layer.group_send("a", {"n": 0})
     async with asyncio.timeout(MOMENT):
+        attempts = 0
         while len(tries) < 6:
+            attempts += 1
             with pytest.raises(RedisConnectionError):
                 await layer.group_send("a", {"n": 1})
             with pytest.raises(RedisConnectionError):
                 await layer.new_channel()
             await asyncio.sleep(0)
     assert list(layer._get_layer().channels) == [channel]
+    assert attempts > 10 * len(tries)
     # The pauses are random; five of them that are all next to nothing are not.
     assert tries[-1] - tries[0] > 0.02
 
@@ -282,8 +297,11 @@ async def test_what_is_not_taken_is_bounded_by_number(layer, channel, breaks, ca
             return layer.dropped
 
         await until(dropped, 200 * burst)
+        assert await layer.receive(channel) == {"n": 200}
+        # There is room for one more: that is no end.
+        await asyncio.sleep(0)
         assert breaks.empty()
-        assert await received(layer, channel, 100) == list(range(200, 300))
+        assert await received(layer, channel, 99) == list(range(201, 300))
         assert "faster than they were taken" in await within_a_moment(breaks.get())
         assert breaks.empty()
         assert arrived.take(1) == []
@@ -317,24 +335,34 @@ async def test_an_overflow_without_an_end_is_told_all_the_same(layer, channel, b
         assert "faster than they were taken" in await within_a_moment(breaks.get())
 
 
-async def test_what_redis_does_not_take_is_bounded_by_number(layer, channel, server, breaks, caplog, few_may_wait):
+async def test_what_redis_does_not_take_is_bounded_by_number(
+    layer, channel, server, breaks, caplog, few_may_wait, monkeypatch
+):
+    monkeypatch.setattr(layers, "LOOK_INTERVAL", 0.1)
+    [link] = layer._get_layer()._shards
     server.pause()
     try:
-        outcomes = await within_a_moment(
-            asyncio.gather(*(layer.group_send("a", {"n": n}) for n in range(200)), return_exceptions=True)
-        )
+        waiting = [asyncio.ensure_future(layer.group_send("a", {"n": n})) for n in range(50)]
+        await asyncio.sleep(0)
+        refused = 0
+        while link._wire:
+            with pytest.raises(ChannelFull):
+                await layer.group_send("a", {"n": 50})
+            refused += 1
+            await asyncio.sleep(0.01)
+        outcomes = await within_a_moment(asyncio.gather(*waiting, return_exceptions=True))
     finally:
         server.resume()
-    assert [type(each) for each in outcomes] == [RedisConnectionError] * 50 + [ChannelFull] * 150
-    assert layer.refused == 150
+    assert {type(each) for each in outcomes} == {RedisConnectionError}
+    assert layer.refused == refused
     await within_a_moment(breaks.get())
 
-    async def count():
+    async def told():
         return [line for line in logged(caplog) if "messages were not published" in line[1]]
 
-    await until(count, [(logging.ERROR, "150 messages were not published: too many waited for Redis")])
+    await until(told, [(logging.ERROR, f"{refused} messages were not published: too many waited for Redis")])
     await hears_again(layer, channel)
-    assert layer.refused == 150
+    assert layer.refused == refused
 
 
 async def test_what_redis_does_not_take_is_bounded_by_bytes(layer, channel, server):
@@ -399,6 +427,21 @@ async def test_who_gives_up_waiting_leaves_nothing_behind(layer, channel):
         sending.cancel()
     await layer.group_send("a", {"n": 50})
     assert (await received(layer, channel, 51))[-1] == 50
+
+
+async def test_what_somebody_gave_up_before_there_was_a_connection_is_not_published(layer, channel, server):
+    publisher = RedisChannelLayer(hosts=[{"address": server.url}], prefix="test")
+    server.pause()
+    try:
+        sending = [asyncio.ensure_future(publisher.group_send("a", {"n": n})) for n in range(3)]
+        await asyncio.sleep(0)
+        sending[1].cancel()
+        await asyncio.sleep(0)
+    finally:
+        server.resume()
+    await within_a_moment(asyncio.gather(sending[0], sending[2]))
+    assert await received(layer, channel, 2) == [0, 2]
+    await publisher.flush()
 
 
 async def test_what_cannot_be_read_takes_nothing_else_with_it(layer, channel, server, caplog):
