@@ -193,3 +193,20 @@ async def test_two_processes_that_write_at_once_are_heard_in_one_order(two, trio
         assert found[0] == found[1] == found[2]
         for name in "wf":
             assert [content for content in found[0] if content[0] == name] == [f"{name}{n}" for n in range(30)]
+
+
+async def test_an_edit_that_nobody_could_be_told_of_is_told_when_redis_is_back(two, trio, channel_layer):
+    writer, *_, room = trio
+    api = Api(two, writer)
+    async with in_the_room(two, trio) as (here, near, far):
+        await here.say(room, "wrong")
+        message = (await here.expect("message"))["data"]["id"]
+        for client in (near, far):
+            await client.expect("message")
+        channel_layer.stop()
+        await asyncio.to_thread(api.ok, "PATCH", f"/chats/messages/{message}/", {"content": "right"})
+        for client in (here, near):
+            assert (await client.expect("room_update"))["data"]["message"]["content"] == "right"
+        channel_layer.start()
+        event = (await far.expect("room_update", within=LATE))["data"]
+        assert (event["kind"], event["message"]["content"]) == ("message_edited", "right")
