@@ -16,7 +16,7 @@ Bound = Callable[[float], float]
 class Fault:
     """One way in which something dies.
 
-    `lasts`: seconds between what begins it and what ends it; `short`: the same in the short form, which the fault is
+    `title` has a place for `lasts`: seconds between what begins it and what ends it; `short`: the same in the short form, which the fault is
     not a part of without it. `allowed`: the longest silence, in seconds, by the seconds that the fault has lasted.
     """
 
@@ -64,7 +64,7 @@ def cut(port: int, how: str = "") -> str:
     """Drop packets of a link in both directions."""
     return (
         "nft 'table inet faults { chain cut { type filter hook output priority 0;"
-        f" tcp dport {port} {how} drop; tcp sport {port} {how} drop; }} }}'"
+        f" tcp dport {port} {how} drop; tcp sport {port} {how} drop; }}; }}'"
     )
 
 
@@ -72,7 +72,7 @@ def lead_through(port: int) -> str:
     """Lead new connections of the application through `delay.py`, which is root's."""
     return (
         "nft 'table inet faults { chain late { type nat hook output priority -100;"
-        f" ip daddr 127.0.0.1 tcp dport {port} meta skuid != 0 redirect to :{port + LATE}; }} }}'"
+        f" ip daddr 127.0.0.1 tcp dport {port} meta skuid != 0 redirect to :{port + LATE}; }}; }}'"
     )
 
 
@@ -95,7 +95,7 @@ FAULTS = (
     ),
     Fault(
         "stop-process",
-        "`SIGSTOP` of one process for 40 s",
+        "`SIGSTOP` of one process for {:g} s",
         shell("systemctl kill --kill-whom main --signal STOP daphne@2.service"),
         shell("systemctl kill --kill-whom main --signal CONT daphne@2.service || true"),
         lasts=40,
@@ -110,7 +110,7 @@ FAULTS = (
     Fault("restart-redis", "Redis restarted", shell("systemctl restart redis-server.service")),
     Fault(
         "kill-redis",
-        "Redis killed for 30 s",
+        "Redis killed for {:g} s",
         shell("systemctl kill --signal KILL redis-server.service; systemctl stop redis-server.service"),
         shell("systemctl start redis-server.service"),
         lasts=30,
@@ -120,7 +120,7 @@ FAULTS = (
     Fault("restart-database", "PostgreSQL restarted", shell(POSTGRESQL.format("restart")), short=0),
     Fault(
         "kill-database",
-        "PostgreSQL killed for 30 s",
+        "PostgreSQL killed for {:g} s",
         shell(f"{POSTGRESQL.format('kill --signal KILL')}; {POSTGRESQL.format('stop')}"),
         shell(POSTGRESQL.format("start")),
         lasts=30,
@@ -130,7 +130,7 @@ FAULTS = (
     Fault("restart-nginx", "nginx restarted", shell("systemctl restart nginx.service")),
     Fault(
         "cut-redis",
-        "the link to Redis cut for 20 s",
+        "the link to Redis cut for {:g} s",
         shell(cut(REDIS)),
         shell(HEAL),
         lasts=20,
@@ -138,7 +138,7 @@ FAULTS = (
     ),
     Fault(
         "cut-database",
-        "the link to the database cut for 20 s",
+        "the link to the database cut for {:g} s",
         shell(cut(DATABASE)),
         shell(HEAL),
         lasts=20,
@@ -146,42 +146,42 @@ FAULTS = (
     ),
     Fault(
         "lossy-redis",
-        "5 % of the packets to and from Redis lost, for 20 s",
+        "5 % of the packets to and from Redis lost, for {:g} s",
         shell(cut(REDIS, "numgen random mod 100 < 5")),
         shell(HEAL),
         lasts=20,
     ),
     Fault(
         "lossy-database",
-        "5 % of the packets to and from the database lost, for 20 s",
+        "5 % of the packets to and from the database lost, for {:g} s",
         shell(cut(DATABASE, "numgen random mod 100 < 5")),
         shell(HEAL),
         lasts=20,
     ),
     Fault(
         "late-redis",
-        "200 ms of delay to and from Redis, for 20 s",
+        "200 ms of delay to and from Redis, for {:g} s",
         shell(delay(REDIS, SUBSCRIBERS.format("pubsub") + "; " + SUBSCRIBERS.format("normal"))),
         shell(UNDELAY),
         lasts=20,
     ),
     Fault(
         "late-database",
-        "200 ms of delay to and from the database, for 20 s",
+        "200 ms of delay to and from the database, for {:g} s",
         shell(delay(DATABASE, TERMINATE)),
         shell(UNDELAY),
         lasts=20,
     ),
     Fault(
         "full-disk",
-        "the database's disk full for 20 s",
+        "the database's disk full for {:g} s",
         shell("cd /var/lib/postgresql; fallocate -l $(df --output=avail -B1 . | tail -1) ballast"),
         shell("rm /var/lib/postgresql/ballast"),
         lasts=20,
     ),
     Fault(
         "turn-clock",
-        "the clock of application and database set an hour forwards, and back after 10 s",
+        "the clock of application and database set an hour forwards, and back after {:g} s",
         shell("echo +3600 >/etc/salon-faults/clock"),
         shell("echo +0 >/etc/salon-faults/clock"),
         lasts=10,

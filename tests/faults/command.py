@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--short", action="store_true", help="six faults, once each, and shorter")
     form.add_argument("--only", metavar="NAMES", help="these faults only: " + ", ".join(each.name for each in FAULTS))
     parser.add_argument("--times", type=int, help="how often each is tried (3; of --short and --only: 1)")
-    parser.add_argument("--page", type=Path, help="where the page is written (docs/faults.md where all were tried)")
+    parser.add_argument("--page", type=Path, help="where the page is written (where all are tried: docs/faults.md)")
     return parser
 
 
@@ -70,25 +70,18 @@ async def hold(faults: Sequence[tuple[Fault, float]], times: int, host: Host) ->
     return rounds
 
 
-async def write_page(path: Path, rounds: list[Round], times: int, host: Host) -> None:
+async def page(rounds: list[Round], times: int, host: Host) -> str:
     """The page, with where it was made."""
     salon = (await run("git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=12")).strip()
     versions = [*await host.versions(), f"Salon {salon}"]
-    path.write_text(report.page(rounds, times, machine(), versions))
-    say(f"Written: {path}")
+    return report.page(rounds, times, machine(), versions)
 
 
-async def work(faults: Sequence[tuple[Fault, float]], times: int, path: Path | None) -> bool:
-    """Whether all is as it should be."""
+async def work(faults: Sequence[tuple[Fault, float]], times: int) -> tuple[list[Round], str]:
+    """All rounds, and the page about them."""
     host = Host()
     rounds = await hold(faults, times, host)
-    say("")
-    say(report.table(rounds))
-    say("")
-    say(report.verdict(rounds))
-    if path:
-        await write_page(path, rounds, times, host)
-    return all(each.is_good for each in rounds)
+    return rounds, await page(rounds, times, host)
 
 
 def main() -> int:
@@ -103,5 +96,8 @@ def main() -> int:
     # What is noted lives on to the end of its round: to look through it again and again only delays everybody.
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
-    path = arguments.page or (PAGE if is_whole else None)
-    return 0 if uvloop.run(work(faults, times, path)) else 1
+    rounds, text = uvloop.run(work(faults, times))
+    path = arguments.page or (PAGE if is_whole else LOGS / "faults.md")
+    path.write_text(text)
+    say(f"\n{report.table(rounds)}\n\n{report.verdict(rounds)}\nWritten: {path}")
+    return 0 if all(each.is_good for each in rounds) else 1

@@ -56,7 +56,7 @@ def _row(rounds: Sequence[Round]) -> str:
     other = sum(len(each.findings) + len(each.trouble) for each in rounds) - lost - doubled - disordered
     silence, acknowledged = f"{worst.silence.seconds:.1f}", sum(each.acknowledged for each in rounds)
     return (
-        f"| {rounds[0].fault.title} | {len(rounds)} | {worst.lasted:.1f} | {acknowledged:,}"
+        f"| {rounds[0].fault.title.format(rounds[0].lasts)} | {len(rounds)} | {worst.lasted:.1f} | {acknowledged:,}"
         f" | {lost} | {doubled} | {disordered} | {other}"
         f" | {f'**{silence}**' if worst.is_silent_too_long else silence} | {worst.allowed:.1f} |"
     )

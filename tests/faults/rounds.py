@@ -30,6 +30,8 @@ class Round:
 
     fault: Fault
     number: int
+    lasts: float = 0.0
+    """For how long it was meant to last."""
     lasted: float = 0.0
     silence: Silence = field(default_factory=lambda: Silence(0.0))
     acknowledged: int = 0
@@ -100,7 +102,7 @@ class Ring:
 
     async def hold(self, fault: Fault, number: int, lasts: float) -> Round:
         """Let it happen, for so many seconds where it ends by a command of its own."""
-        crowd, result = self._crowd, Round(fault, number)
+        crowd, result = self._crowd, Round(fault, number, lasts)
         since = await self._host.moment()
         crowd.begin_diaries()
         crowd.start_writing()
@@ -108,7 +110,7 @@ class Ring:
             await crowd.all_lively(WELL)
             await asyncio.sleep(BEFORE)
             begun = crowd.now
-            await self._happen(result, lasts)
+            await self._happen(result)
             result.lasted = crowd.now - begun
             await crowd.all_lively(SETTLE)
             await asyncio.sleep(AFTERWARDS)
@@ -124,13 +126,13 @@ class Ring:
             await self._begin_anew()
         return result
 
-    async def _happen(self, result: Round, lasts: float) -> None:
+    async def _happen(self, result: Round) -> None:
         fault = result.fault
         try:
             await fault.begin(self._host)
             if fault.end:
                 # A fault that lasts is a wait by its nature.
-                await asyncio.sleep(lasts)
+                await asyncio.sleep(result.lasts)
                 await fault.end(self._host)
         except CommandError as error:
             result.trouble.append(f"NOT DONE: {error}")
