@@ -16,8 +16,9 @@ Bound = Callable[[float], float]
 class Fault:
     """One way in which something dies.
 
-    `title` has a place for `lasts`: seconds between what begins it and what ends it; `short`: the same in the short form, which the fault is
-    not a part of without it. `allowed`: the longest silence, in seconds, by the seconds that the fault has lasted.
+    `title` has a place for `lasts`: seconds between what begins it and what ends it. `short`: the same in the short
+    form, which the fault is not a part of without it. `allowed`: the longest silence, in seconds, by the seconds that
+    the fault has lasted.
     """
 
     name: str

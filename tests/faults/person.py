@@ -111,6 +111,8 @@ class Person:
         self._socket: ClientConnection | None = None
         self._written = 0
         self._since: dict[int, int] = {}
+        self._asking: list[int] = []
+        """The rooms that she has asked for; they are answered in this order."""
         self._not_before = 0.0
         self._heard = 0.0
         self._asked = False
@@ -178,7 +180,8 @@ class Person:
     async def _visit(self) -> int:
         """One connection, from its handshake to its end; the code that it was closed with."""
         self._connection += 1
-        self._since, self._not_before, self._asked, self._was_here = {}, 0.0, False, False
+        self._since, self._asking = {}, []
+        self._not_before, self._asked, self._was_here = 0.0, False, False
         code, why = 0, ""
         try:
             async with connect(
@@ -197,7 +200,8 @@ class Person:
                 self._heard = self.now()
                 watch = asyncio.create_task(self._watch(self._socket))
                 try:
-                    self._join()
+                    for room in self.rooms:
+                        self._join(room)
                     async for frame in self._socket:
                         self._heard, self._asked = self.now(), False
                         self._receive(json.loads(frame))
@@ -249,6 +253,7 @@ class Person:
             self._note(Acknowledged, room=room, client_id=name, seq=seq, uuid=uuid)
 
     def _enter(self, room: int) -> None:
+        self._asking.remove(room)
         self.joined.add(room)
         self._was_here = self._was_here or self.is_here
         self._note(Joined, room=room, since=self._since[room])
@@ -264,22 +269,21 @@ class Person:
         self._not_before = self.now() + error.get("retry_after", 0)
         if code not in PASSING:
             self.waiting.pop(name, None)
-        elif name is None:
-            self._start(self._join_later(pause, self._connection))
+        elif name is None and self._asking:
+            self._start(self._join_later(self._asking.pop(0), pause, self._connection))
         elif draft := self.waiting.get(name):
             self._start(self._send_later(draft, pause, self._connection))
 
-    def _join(self) -> None:
-        """Ask for every room that she is not in, after what she has seen of it."""
-        for room in self.rooms:
-            if room not in self.joined:
-                self._since[room] = self.highest.get(room, 0)
-                self._say("join_room", {"room_id": room, "since": self._since[room]})
+    def _join(self, room: int) -> None:
+        """Ask for a room, after what she has seen of it."""
+        self._asking.append(room)
+        self._since[room] = self.highest.get(room, 0)
+        self._say("join_room", {"room_id": room, "since": self._since[room]})
 
-    async def _join_later(self, pause: float, connection: int) -> None:
+    async def _join_later(self, room: int, pause: float, connection: int) -> None:
         await asyncio.sleep(pause)
         if connection == self._connection and self._socket:
-            self._join()
+            self._join(room)
 
     async def _send_later(self, draft: Draft, pause: float, connection: int) -> None:
         await asyncio.sleep(pause)

@@ -68,7 +68,9 @@ class Host:
     async def restart(self) -> None:
         """Boot it anew; returns when all that it starts by itself has been started."""
         await run("docker", "restart", "--time", "60", NAME)
-        await self.shell("systemctl is-system-running --wait || true")
+        # A word of the old system, or none yet, is no answer.
+        booted = "systemctl is-system-running --wait 2>&1 | grep -Eqx 'running|degraded'"
+        await self.shell(f"until {booted}; do sleep 0.1; done")
 
     async def door(self) -> Door:
         """How people come in."""

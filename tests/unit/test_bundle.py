@@ -422,11 +422,12 @@ class TestTemplates:
         redis, postgresql = "etc/redis/redis.conf", "etc/salon/postgresql.conf"
         assert "port 0" in self.render(redis).splitlines()
         assert "requirepass" not in self.render(redis)
-        opened = self.render(redis, redis_port=6379, redis_password="secret").splitlines()
-        assert {"bind 127.0.0.1", "port 6379", "requirepass secret"} < set(opened)
+        given = {"redis_port": 6379, "redis_password": "known"}
+        opened = self.render(redis, **given).splitlines()
+        assert {"bind 127.0.0.1", "port 6379", "requirepass known"} < set(opened)
         assert "listen_addresses = ''" in self.render(postgresql).splitlines()
-        given = self.render(postgresql, postgresql_addresses=["127.0.0.1", "::1"])
-        assert "listen_addresses = '127.0.0.1,::1'" in given.splitlines()
+        opened = self.render(postgresql, postgresql_addresses=["127.0.0.1", "::1"]).splitlines()
+        assert "listen_addresses = '127.0.0.1,::1'" in opened
 
     def test_no_template_logs_the_query_string(self):
         for name in ("etc/nginx/nginx.conf", "etc/nginx/conf.d/salon.conf"):
