@@ -130,10 +130,13 @@ class Crowd:
                 task.result()
 
     async def _write(self, person: Person) -> None:
-        due = self.now + self._dice.uniform(0, 1 / RATE)
         while True:
-            await asyncio.sleep(max(0.0, due - self.now))
-            # Who was kept from writing does not make up for it.
-            due = max(due + 1 / RATE, self.now)
             await self._writing.wait()
-            person.write(self._dice.choice(person.rooms), over_http=self._dice.random() < OVER_HTTP)
+            # Not all at once: a room is to have something new all the time.
+            due = self.now + self._dice.uniform(0, 1 / RATE)
+            while self._writing.is_set():
+                await asyncio.sleep(max(0.0, due - self.now))
+                if self._writing.is_set():
+                    person.write(self._dice.choice(person.rooms), over_http=self._dice.random() < OVER_HTTP)
+                # Who was kept from writing does not make up for it.
+                due = max(due + 1 / RATE, self.now)

@@ -35,7 +35,7 @@ CALLING = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 """Between two tries to connect: any time up to this, which doubles each time."""
 
-RESTART_PAUSE = 0.1
+RESTART_PAUSE = 0.5
 """The same after a close that says that the server restarts: it is there already, and not everybody comes at once."""
 
 SERVICE_RESTART = 1012
