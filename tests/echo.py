@@ -71,6 +71,14 @@ async def echo(scope, receive, send):
             await send({**event, "type": "websocket.send"})
 
 
+async def burden(scope, receive, send):
+    """Answers each message with much."""
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        taken.append(event["text"])
+        await send({"type": "websocket.send", "text": "x" * 200_000})
+
+
 async def tell_scope(scope, receive, send):
     await send({"type": "websocket.accept"})
     shown = {name: value for name, value in scope.items() if name != "extensions"}
@@ -157,6 +165,7 @@ async def silent(scope, receive, send):
 
 
 PATHS = {
+    "/burden": burden,
     "/crowd": member,
     "/deny": deny,
     "/deny-halfway": deny_halfway,

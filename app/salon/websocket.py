@@ -598,6 +598,9 @@ class WebSocket:
         if rest:
             self._queue.append(rest)
         self.queued = len(rest)
+        # What she has asked for meanwhile she would not read either. What she has said she says again (`client_id`).
+        self._inbox.clear()
+        self._inbox_size = 0
         self.close(SLOW_READER, "what you are sent is not read")
 
     def _writable(self) -> None:

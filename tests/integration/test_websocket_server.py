@@ -259,6 +259,35 @@ def test_who_does_not_read_is_closed_and_the_others_notice_nothing(port):
             each.socket.close()
 
 
+def test_who_is_closed_for_not_reading_is_not_listened_to_any_more(port):
+    get(port, "/shut")
+    with Raw(port, buffer=4096) as slow:
+        slow.open("/burden")
+        slow.send(b"".join(frame(TEXT, f"{number}") for number in range(60)))
+        wait_until(lambda: get(port)["taken"], "the first of it")
+        assert code_of(slow.rest()) == 4408
+    assert 0 < get(port)["taken"] < 60
+
+
+def test_many_who_come_at_once_come_in(port):
+    peers = [Raw(port) for _ in range(100)]
+    for peer in peers[1::10]:
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    for peer in peers:
+        # Some do not wait for the answer.
+        peer.send(request("/") + (frame(TEXT, "early") if peer in peers[::10] else b""))
+    for peer in peers[1::10]:
+        peer.socket.close()
+    for number, peer in enumerate(peers):
+        if number % 10 == 1:
+            continue
+        assert peer.head()[0] == 101
+        if number % 10:
+            peer.send(frame(TEXT, "early"))
+        assert peer.frame() == (TEXT, b"early")
+        peer.socket.close()
+
+
 def test_those_who_vanish_take_nobody_with_them(port):
     before = get(port)["crowd"]
     members = [Raw(port).open("/crowd") for _ in range(20)]
