@@ -9,6 +9,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+TOGETHER = 20
+"""So many who get their answers go on before the event loop looks at anything else: when hundreds come at once, nobody
+else waits for all of them."""
+
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -128,7 +132,9 @@ class Batches(Generic[Item, Outcome]):
                 raise RuntimeError(f"{len(outcomes)} answers for {len(batch)} items")
         except Exception as error:  # noqa: BLE001 (it is theirs who asked)
             outcomes = [error] * len(batch)
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
+        for number, ((_, future), outcome) in enumerate(zip(batch, outcomes, strict=True), start=1):
+            if number % TOGETHER == 0:
+                await asyncio.sleep(0)
             if future.done():  # whoever waited has gone
                 continue
             if isinstance(outcome, Exception):
