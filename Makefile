@@ -26,7 +26,7 @@ run: .venv/app ## Start the chat on HOST:PORT (localhost:8000), with everything 
 	@exec $(BIN)/python app/manage.py demo --host "$(HOST)" --port "$(PORT)"
 
 .PHONY: test
-test: lint unit integration browser molecule ## Run every check, cheapest first
+test: lint unit integration browser molecule faults-short ## Run every check, cheapest first
 
 .PHONY: lint
 lint: .venv/tests ## ruff and ansible-lint
@@ -54,7 +54,16 @@ browser: .venv/tests ## The page, with two people in two browsers
 
 .PHONY: molecule
 molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm for Debian 12)
-	tests/host/docker-engine run tests/host/prepared molecule test
+	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test
+
+.PHONY: faults
+faults: .venv/tests ## Let all that can die do so while people write; docs/faults.md (half an hour; FAULTS="kill-redis" TIMES=1)
+	$(FAULTS_HOST) $(BIN)/python tests/faults $(if $(FAULTS),--only "$(FAULTS)") $(if $(TIMES),--times $(TIMES))
+
+.PHONY: faults-short
+faults-short: .venv/tests ## Six of these faults, once, and shorter (four minutes)
+	$(FAULTS_HOST) $(BIN)/python tests/faults --short
+FAULTS_HOST := tests/host/docker-engine run tests/host/prepared tests/faults/host run
 
 .PHONY: host
 host: .venv/tests ## Keep a finished local test host, and print how to reach it

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gc
 import json
+import os
 import resource
 from pathlib import Path
 
@@ -44,6 +45,7 @@ async def http(scope, send):
         "taken": len(taken),
         "in_order": taken == sorted(taken),
         "slow_readers": direct._sockets.slow_readers if direct else 0,
+        "pid": os.getpid(),
         "loop": type(asyncio.get_running_loop()).__module__,
     }
     body = json.dumps(state).encode()
@@ -69,6 +71,14 @@ async def echo(scope, receive, send):
             await send({"type": "websocket.close", "code": int(code), "reason": reason})
         else:
             await send({**event, "type": "websocket.send"})
+
+
+async def burden(scope, receive, send):
+    """Answers each message with much."""
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        taken.append(event["text"])
+        await send({"type": "websocket.send", "text": "x" * 200_000})
 
 
 async def tell_scope(scope, receive, send):
@@ -157,6 +167,7 @@ async def silent(scope, receive, send):
 
 
 PATHS = {
+    "/burden": burden,
     "/crowd": member,
     "/deny": deny,
     "/deny-halfway": deny_halfway,

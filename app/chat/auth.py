@@ -75,7 +75,7 @@ async def _identify(tokens: list[str]) -> Sequence[Identity | Exception]:
     return await database.look_up(_identities_of, tokens)
 
 
-_identities: Batches[str, Identity] = Batches(_identify, MAX_BATCH, database.PACE)
+_identities: Batches[str, Identity] = Batches(_identify, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE)
 
 
 def _identities_of(tokens: list[str]) -> list[Identity | Exception]:

@@ -4,12 +4,22 @@ A database sees one statement for many people under load, and nobody waits when 
 """
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Generic, TypeVar
+
+TOGETHER = 20
+"""So many who get their answers go on before the event loop looks at anything else: when hundreds come at once, nobody
+else waits for all of them."""
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+
+
+def slices(items: Sequence[Item], greatest: int) -> Iterator[Sequence[Item]]:
+    """The items in their order, at most so many at once."""
+    return (items[start : start + greatest] for start in range(0, len(items), greatest))
 
 
 class Batches(Generic[Item, Outcome]):
@@ -17,8 +27,9 @@ class Batches(Generic[Item, Outcome]):
 
     `answer` returns for each item its outcome, or the exception that whoever asked is to get; what it raises, all get.
     Batches begin at least `pace` seconds after each other: what comes after a rest is answered at once, and under load
-    there is more in a batch. Who has waited for `patience` seconds gets a `TimeoutError`; what was not begun by then is
-    withdrawn.
+    there is more in a batch. Where a `longest_pace` is given, the pace grows with the rate at which items come, up to
+    it: when everybody comes at once, the number of batches is bounded by time and not by how many come. Who has waited
+    for `patience` seconds gets a `TimeoutError`; what was not begun by then is withdrawn.
     """
 
     def __init__(
@@ -27,11 +38,15 @@ class Batches(Generic[Item, Outcome]):
         greatest: int,
         pace: float = 0.0,
         patience: float | None = None,
+        *,
+        longest_pace: float | None = None,
     ) -> None:
         self._answer = answer
         self._greatest = greatest
         self._pace = pace
+        self._longest_pace = pace if longest_pace is None else longest_pace
         self._patience = patience
+        self._begun = -math.inf
         self._not_before = 0.0
         self._expiring: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -90,6 +105,7 @@ class Batches(Generic[Item, Outcome]):
                 await self._rest()
                 waiting = [each for each in self._waiting if not each[1].done()]
                 batch, self._waiting = waiting[: self._greatest], waiting[self._greatest :]
+                self._set_pace(len(batch))
                 if batch:
                     await self._settle(batch)
         finally:
@@ -106,6 +122,16 @@ class Batches(Generic[Item, Outcome]):
             now = self._not_before
         self._not_before = now + self._pace
 
+    def _set_pace(self, items: int) -> None:
+        """So many items are the next batch: when it is the turn of the one after it."""
+        if self._longest_pace <= self._pace:
+            return
+        # As many times longer as there would have been items to a batch at the shortest pace.
+        now = asyncio.get_running_loop().time()
+        at_once = items * self._pace / max(now - self._begun, self._pace)
+        self._begun = now
+        self._not_before = now + min(self._longest_pace, self._pace * max(1.0, at_once))
+
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Outcome]]]) -> None:
         try:
             outcomes = await self._answer([item for item, _ in batch])
@@ -113,7 +139,9 @@ class Batches(Generic[Item, Outcome]):
                 raise RuntimeError(f"{len(outcomes)} answers for {len(batch)} items")
         except Exception as error:  # noqa: BLE001 (it is theirs who asked)
             outcomes = [error] * len(batch)
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
+        for number, ((_, future), outcome) in enumerate(zip(batch, outcomes, strict=True), start=1):
+            if number % TOGETHER == 0:
+                await asyncio.sleep(0)
             if future.done():  # whoever waited has gone
                 continue
             if isinstance(outcome, Exception):

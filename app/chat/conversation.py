@@ -4,10 +4,12 @@ The consumer calls this, the HTTP API calls this, and so does everything else th
 """
 
 import asyncio
+from asyncio import gather
+from collections.abc import Sequence
 
 from django.conf import settings
 
-from chat import database, limits, messages, presence, protocol, rooms
+from chat import catchup, database, limits, messages, presence, protocol, rooms
 from chat.connection import Connection
 from chat.hub import hub
 from chat.journal import Draft, Journal, Stored
@@ -55,7 +57,7 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
         await hub.listen(room_id)
     attendance = hub.join(connection, room_id, is_held=True)
     try:
-        missed, states = await _before(connection.person.id, room_id, wanted)
+        missed, newest, states = await _before(connection.person.id, room_id, wanted)
     except BaseException:
         hub.leave(connection, room_id)
         raise
@@ -63,22 +65,25 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
         raise rooms.invalid_room()  # she was removed meanwhile
     if missed:
         connection.send(*(protocol.encode(frame) for frame in _history(room_id, wanted, missed)))
-    told = hub.release(connection, room_id, attendance, missed.last_seq if missed else 0)
+    told = hub.release(connection, room_id, attendance, newest=newest, after=missed.last_seq if missed else 0)
     # What was told meanwhile is newer than what was looked up.
     if states := [protocol.encode(state) for state in states if state.data.user_id not in told]:
         connection.send(*states)
 
 
-async def _before(user_id: int, room_id: int, wanted: JoinData) -> tuple[Missed | None, list[UserStatus]]:
-    if wanted.since is None and wanted.history is None:
-        return None, await presence.states_for(user_id, room_id)
-    return await database.look_up(_missed_and_states, user_id, room_id, wanted)
-
-
-def _missed_and_states(user_id: int, room_id: int, wanted: JoinData) -> tuple[Missed, list[UserStatus]]:
-    missed = messages.missed(room_id, wanted.since, wanted.history)
-    messages.mark_delivered([(room_id, [user_id], missed.last_seq)])
-    return missed, presence.others_than(user_id, presence.states([room_id])[room_id])
+async def _before(
+    user_id: int, room_id: int, wanted: JoinData
+) -> tuple[Missed | None, int | None, Sequence[UserStatus]]:
+    """What she has missed, if she wants to know; the newest number, if it is needed; how present others are."""
+    if (audience := hub.audience(room_id)) is None:
+        return None, None, []  # she has gone meanwhile
+    if wanted.since is not None or wanted.history is not None:
+        found, states = await gather(catchup.missed(audience, room_id, wanted), presence.states_for(user_id, room_id))
+        return found, found.last_seq, states
+    if audience.order.position is not None:
+        return None, None, await presence.states_for(user_id, room_id)
+    newest, states = await gather(catchup.newest(room_id), presence.states_for(user_id, room_id))
+    return None, newest, states
 
 
 def _history(room_id: int, wanted: JoinData, missed: Missed) -> list[History]:

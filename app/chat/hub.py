@@ -1,119 +1,31 @@
 """The sockets of one process, and the way of an event to all of them in all processes.
 
-The process takes part in the channel layer as one channel, which is in the group of each room that a socket here has
-joined. An event is encoded once, by the process that publishes it, and every socket is handed the same text.
+An event is encoded once, by the process that publishes it, and every socket is handed the same text: those of that
+process at once, those of the others by way of the channel layer (`chat.relay`), which may lose what it is given.
+Messages have numbers without a gap, so what is missing of a room is noticed and read from the database (`chat.gaps`):
+nobody misses a message, and all get them in one order (`chat.order`).
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from uuid import uuid4
+from collections.abc import Callable, Collection, Sequence
 
-from channels.layers import BaseChannelLayer, get_channel_layer
 from django.conf import settings
 
-from chat import protocol
+from chat import protocol, services
+from chat.audience import Audience
 from chat.auth import Identity
-from chat.connection import Attendance, Connection, Socket
-from chat.protocol import (
-    ChatError,
-    ErrorCode,
-    Message,
-    MessageData,
-    RoomUpdate,
-    RoomUpdateData,
-    ServerEvent,
-    UserStatus,
-)
+from chat.connection import Attendance, Connection
+from chat.gaps import Gaps
+from chat.protocol import MessageData, RoomUpdate, RoomUpdateData, ServerEvent, UserStatus
+from chat.relay import PEOPLE, Addressed, Envelope, Relay, message_envelope, room_group
 from salon import frames
 
 logger = logging.getLogger(__name__)
 
-PEOPLE = "chat_people"
-"""The group that every process is in: events for persons, wherever they are connected."""
-
-REMEMBERED_DELIVERIES = 10_000
-"""Events that were delivered without the channel layer and could still come back through it."""
-
-
-def room_group(room_id: int) -> str:
-    return f"chat_{room_id}"
-
-
-@contextlib.asynccontextmanager
-async def _channel_layer() -> AsyncIterator[BaseChannelLayer]:
-    """The channel layer, for one use of at most `CHANNEL_LAYER_TIMEOUT` seconds.
-
-    Raises `ChatError` (`unavailable`) for whatever goes wrong with it: each kind of layer has its own errors.
-    """
-    try:
-        async with asyncio.timeout(settings.CHANNEL_LAYER_TIMEOUT):
-            yield get_channel_layer()
-    except Exception as error:
-        logger.error("The channel layer does not answer: %s", str(error) or "timed out")
-        raise ChatError(
-            ErrorCode.UNAVAILABLE, "The server cannot reach its channel layer; try again in a moment."
-        ) from error
-
-
-class Audience:
-    """The sockets that have joined a room in this process.
-
-    Most of the time all of them are to get what comes, at once: the list of them is made when it is needed and kept
-    until somebody comes or goes. `after` is the greatest `Attendance.after` there was.
-    """
-
-    __slots__ = ("_direct", "_frames", "_held", "_others", "_room_id", "after", "connections")
-
-    def __init__(self, room_id: int) -> None:
-        self.connections: set[Connection] = set()
-        self.after = 0
-        self._room_id = room_id
-        self._direct: list[Socket] | None = None
-        self._others: list[Connection] = []
-        self._held: list[Attendance] = []
-        self._frames: list[bytes] = []
-
-    def add(self, connection: Connection) -> None:
-        self.connections.add(connection)
-        self._direct = None
-
-    def discard(self, connection: Connection) -> None:
-        self.connections.discard(connection)
-        self._direct = None
-
-    def settle(self, after: int) -> None:
-        """For one of them, nothing is held any more, and messages up to `after` are known."""
-        self.after = max(self.after, after)
-        self._direct = None
-
-    def send(self, text: str, frame: bytes, seq: int | None) -> None:
-        """Send an event to all of them, with the next `flush`; those for whom events are held get it later."""
-        if self._direct is None:
-            self._sort()
-        self._frames.append(frame)
-        for connection in self._others:
-            connection.send(text)
-        for attendance in self._held:
-            attendance.held.append((seq, text))
-
-    def flush(self) -> None:
-        """Let the sockets have what was sent, before anybody comes or goes or is sent something else."""
-        waiting, self._frames = self._frames, []
-        if waiting and self._direct:
-            self._direct[0].broadcast(self._direct, b"".join(waiting))
-
-    def _sort(self) -> None:
-        self._direct, self._others, self._held = [], [], []
-        for connection in self.connections:
-            if (attendance := connection.rooms[self._room_id]).held is not None:
-                self._held.append(attendance)
-            elif connection.socket:
-                self._direct.append(connection.socket)
-            else:
-                self._others.append(connection)
+SHOWN_ANEW = ("message_edited", "message_deleted")
+"""Kinds of `room_update` after which what is remembered of a room's messages is not as it was."""
 
 
 class Hub:
@@ -122,28 +34,17 @@ class Hub:
     def __init__(self) -> None:
         self._people: defaultdict[int, set[Connection]] = defaultdict(set)
         self._rooms: dict[int, Audience] = {}
-        self._name = uuid4().hex
-        self._published = 0
-        self._on_their_way: dict[str, bool] = {}
-        """Events that are being published, and whether they have come back already."""
-        self._channel = ""
-        self._groups: set[str] = set()
-        self._abandoned_rooms: set[int] = set()
-        self._subscribing = asyncio.Lock()
-        self._reader: asyncio.Task[None] | None = None
-        self._tidier: asyncio.Task[None] | None = None
-        self._echoes: dict[str, asyncio.Future[None]] = {}
-        self._delivered: dict[str, None] = {}
+        self._relay = Relay(self._deliver_all, self._layer_broke)
+        self.gaps = Gaps(self._rooms, self._fill, self._send_alone)
         self._arrived: dict[int, int] = {}
         self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
         self._on_notice: list[Callable[[dict], None]] = []
-        self._publishing: set[asyncio.Task[None]] = set()
         self._unsent: list[Audience] = []
         self._on_removal: list[Callable[[int, Collection[int] | None], None]] = []
 
     async def connect(self, connection: Connection, identity: Identity) -> None:
-        """From now on, events for this person reach this socket. Raises `ChatError` (`unavailable`)."""
-        await self._subscribe(PEOPLE)
+        """From now on, events for this person reach this socket."""
+        await self._relay.enter(PEOPLE)
         if not connection.is_closing:
             connection.identity = identity
             self._people[identity.person.id].add(connection)
@@ -164,12 +65,17 @@ class Hub:
             _discard(self._people, connection.person.id, connection)
 
     def hears(self, room_id: int) -> bool:
-        """Whether this process receives the room's events."""
-        return room_group(room_id) in self._groups
+        """Whether this process receives the room's events, or will as soon as the channel layer answers."""
+        return self._relay.is_in(room_group(room_id))
 
     async def listen(self, room_id: int) -> None:
-        """Have this process receive the room's events. Raises `ChatError` (`unavailable`)."""
-        await self._subscribe(room_group(room_id))
+        """Have this process receive the room's events. With the channel layer away, its messages come a moment later:
+        they are looked for in the database."""
+        await self._relay.enter(room_group(room_id))
+
+    def audience(self, room_id: int) -> Audience | None:
+        """Who has joined the room here, if anybody has."""
+        return self._rooms.get(room_id)
 
     def join(self, connection: Connection, room_id: int, *, is_held: bool = False) -> Attendance:
         """From now on, events of this room, which the process must hear already, reach this socket.
@@ -182,20 +88,44 @@ class Hub:
             if room_id not in self._rooms:
                 self._rooms[room_id] = Audience(room_id)
             self._rooms[room_id].add(connection)
+            self._relay.keep(room_group(room_id))
         return attendance
 
-    def release(self, connection: Connection, room_id: int, attendance: Attendance, after: int) -> set[int]:
+    def release(
+        self, connection: Connection, room_id: int, attendance: Attendance, *, newest: int | None, after: int
+    ) -> set[int]:
         """Let what was held go to the socket, without the messages up to `after`, which it has.
 
-        Returns the people whose presence it was told of meanwhile.
+        `newest` is the number of the room's newest message as it was looked up after the join; it is not needed where
+        the room's order had begun. Returns the people whose presence the socket was told of meanwhile.
         """
+        audience = self._rooms.get(room_id)
+        is_here = audience is not None and connection.rooms.get(room_id) is attendance
+        if is_here and newest is not None:
+            self._begin(room_id, audience, newest)
         held, told = attendance.held or [], attendance.told or set()
         attendance.held, attendance.told, attendance.after = None, None, after
-        if connection.rooms.get(room_id) is attendance:
-            self._rooms[room_id].settle(after)
+        if is_here:
+            if after:
+                # She has everything up to there, whatever had come before she did.
+                attendance.arrived = 0
+                self._arrived[room_id] = max(after, self._arrived.get(room_id, 0))
+            audience.settle(after)
             if late := [text for seq, text in held if seq is None or seq > after]:
                 connection.send(*late)
         return told
+
+    def _begin(self, room_id: int, audience: Audience, newest: int) -> None:
+        if audience.order.position is not None:
+            # What was looked up may be news.
+            audience.order.expect(newest)
+        else:
+            before, ready = audience.order.begin(newest)
+            for attendance in audience.held():
+                attendance.held += [(seq, envelope["text"]) for seq, envelope in before]
+            self._pass_on(room_id, audience, ready)
+            self._flush()
+        self.gaps.notice(room_id, audience)
 
     def leave(self, connection: Connection, room_id: int) -> None:
         """From now on, events of this room do not reach this socket."""
@@ -205,10 +135,7 @@ class Hub:
         audience.discard(connection)
         if not audience.connections:
             del self._rooms[room_id]
-        if room_id not in self._rooms and self.hears(room_id):
-            self._abandoned_rooms.add(room_id)
-            if self._tidier is None:
-                self._tidier = asyncio.create_task(self._unsubscribe())
+            self._relay.leave(room_group(room_id))
 
     def arrivals(self) -> list[tuple[int, set[int], int]]:
         """What came to sockets here since the last call: room id, person ids, the newest sequence number."""
@@ -267,30 +194,19 @@ class Hub:
             envelope["remove"] = list(then_remove)
         if then_empty:
             envelope["empty"] = True
+        if isinstance(event, RoomUpdate) and event.data.kind in SHOWN_ANEW:
+            envelope["anew"] = True
         await self._publish([(room_group(room_id), envelope)])
 
-    def tell(self, messages: Sequence[MessageData]) -> None:
+    def tell(self, stored: Sequence[MessageData]) -> None:
         """Send stored messages on their way to every socket that has joined their rooms, in their order."""
-        envelopes = [
-            (
-                room_group(message.chat),
-                {
-                    "room": message.chat,
-                    "text": protocol.encode(Message(message, message.chat)),
-                    "seq": message.seq,
-                    "sender": message.sender,
-                },
-            )
-            for message in messages
-        ]
-        task = asyncio.create_task(self._publish(envelopes))
-        self._publishing.add(task)
-        task.add_done_callback(self._publishing.discard)
+        envelopes = [(room_group(message.chat), message_envelope(message)) for message in stored]
+        self._deliver_here(envelopes)
+        self._relay.send_soon(envelopes)
 
     async def finish(self) -> None:
         """Wait until what was told is published."""
-        while self._publishing:
-            await asyncio.wait(self._publishing)
+        await self._relay.finish()
 
     async def publish_to_people(self, user_ids: Collection[int], event: ServerEvent) -> None:
         """Send an event to every socket of these persons, in every process."""
@@ -314,101 +230,42 @@ class Hub:
 
     async def check(self) -> None:
         """Raise `ChatError` unless what this process publishes comes back to it within `CHANNEL_LAYER_TIMEOUT`."""
-        echo = asyncio.get_running_loop().create_future()
-        name = uuid4().hex
-        self._echoes[name] = echo
-        try:
-            await self._subscribe(PEOPLE)
-            async with _channel_layer() as layer:
-                await layer.send(self._channel, {"type": "hub", "echo": name})
-                await echo
-        finally:
-            del self._echoes[name]
+        await self._relay.check()
+
+    async def listen_to_missing(self) -> None:
+        """Receive the events that could not be received when it was wanted. Raises `ChatError` (`unavailable`)."""
+        await self._relay.enter_missing()
 
     async def stop(self) -> None:
         """End what runs in the background; the hub is not used afterwards."""
         for timer, _ in self._lapses.values():
             timer.cancel()
-        tasks = [task for task in (self._reader, self._tidier) if task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._relay.stop()
+        await self.gaps.stop()
 
-    async def _publish(self, envelopes: list[tuple[str, dict]]) -> None:
+    async def _publish(self, envelopes: Sequence[Addressed]) -> None:
         """Send envelopes, each to its group."""
-        for _, envelope in envelopes:
-            self._published += 1
-            envelope |= {"type": "hub", "id": f"{self._name}:{self._published}"}
-            self._on_their_way[envelope["id"]] = False
-        try:
-            async with _channel_layer() as layer:
-                if send_all := getattr(layer, "group_send_all", None):
-                    await send_all(envelopes)
-                else:
-                    for group, envelope in envelopes:
-                        await layer.group_send(group, envelope)
-        except ChatError:
-            # Those who are connected here need not wait for the channel layer. It may have taken the events all the
-            # same and only its answer be late: then they come back, and are known.
-            missing = [envelope for _, envelope in envelopes if not self._on_their_way[envelope["id"]]]
-            for envelope in missing:
-                self._delivered[envelope["id"]] = None
-                if len(self._delivered) > REMEMBERED_DELIVERIES:
-                    del self._delivered[next(iter(self._delivered))]
-            self._deliver_all(missing)
-        finally:
-            for _, envelope in envelopes:
-                del self._on_their_way[envelope["id"]]
+        self._deliver_here(envelopes)
+        if services.channel_layer.is_away and asyncio.get_running_loop() is self._relay.loop:
+            # Nobody waits for what may not answer; that it is tried all the same tells when it answers again.
+            self._relay.send_soon(envelopes)
+        else:
+            await self._relay.send(envelopes)
 
-    async def _subscribe(self, group: str) -> None:
-        if group in self._groups:
+    def _deliver_here(self, envelopes: Sequence[Addressed]) -> None:
+        if (loop := self._relay.loop) is None or loop.is_closed():
             return
-        async with _channel_layer() as layer, self._subscribing:
-            if not self._channel:
-                self._channel = await layer.new_channel()
-            if self._reader is None:
-                self._reader = asyncio.create_task(self._read())
-            await layer.group_add(group, self._channel)
-            self._groups.add(group)
+        self._relay.mark(envelopes)
+        here = [envelope for _, envelope in envelopes]
+        if asyncio.get_running_loop() is loop:
+            self._deliver_all(here)
+        else:
+            loop.call_soon_threadsafe(self._deliver_all, here)
 
-    async def _unsubscribe(self) -> None:
-        """Leave the groups of rooms that nobody here is in any more."""
-        try:
-            while self._abandoned_rooms:
-                room_id = self._abandoned_rooms.pop()
-                with contextlib.suppress(ChatError):
-                    async with _channel_layer() as layer, self._subscribing:
-                        if room_id not in self._rooms:
-                            self._groups.discard(room_group(room_id))
-                            await layer.group_discard(room_group(room_id), self._channel)
-        finally:
-            self._tidier = None
+    def _layer_broke(self) -> None:
+        self.gaps.suspect()
 
-    async def _read(self) -> None:
-        layer = get_channel_layer()
-        while True:
-            try:
-                if receive_all := getattr(layer, "receive_all", None):
-                    envelopes = await receive_all(self._channel)
-                else:
-                    envelopes = [await layer.receive(self._channel)]
-            except Exception:
-                logger.exception("Events cannot be received from the channel layer; trying again in a second")
-                await asyncio.sleep(1)
-            else:
-                self._deliver_all([each for each in envelopes if not self._is_known(each)])
-
-    def _is_known(self, envelope: dict) -> bool:
-        """Whether it was delivered already, without the channel layer; else it is from now on."""
-        name = envelope.get("id")
-        if name in self._delivered:
-            del self._delivered[name]
-            return True
-        if name in self._on_their_way:
-            self._on_their_way[name] = True
-        return False
-
-    def _deliver_all(self, envelopes: list[dict]) -> None:
+    def _deliver_all(self, envelopes: Sequence[Envelope]) -> None:
         """Deliver what has come together; of one room's messages a socket gets in one write what it can."""
         for envelope in envelopes:
             try:
@@ -425,11 +282,8 @@ class Hub:
             except Exception:
                 logger.exception("Events could not be delivered to a room")
 
-    def _deliver(self, envelope: dict) -> None:
-        if (name := envelope.get("echo")) is not None:
-            if (echo := self._echoes.get(name)) and not echo.done():
-                echo.set_result(None)
-        elif (room_id := envelope.get("room")) is not None:
+    def _deliver(self, envelope: Envelope) -> None:
+        if (room_id := envelope.get("room")) is not None:
             self._deliver_to_room(room_id, envelope)
         elif (notice := envelope.get("notice")) is not None:
             for receiver in self._on_notice:
@@ -442,18 +296,17 @@ class Hub:
                     if (present := envelope.get("present")) is not None:
                         _remember_told(connection, present)
 
-    def _deliver_to_room(self, room_id: int, envelope: dict) -> None:
-        seq, excepted = envelope.get("seq"), envelope.get("except")
+    def _deliver_to_room(self, room_id: int, envelope: Envelope) -> None:
+        if "seq" in envelope:
+            self._take(room_id, envelope)
+            return
+        excepted = envelope.get("except")
         removed, everyone = envelope.get("remove", ()), envelope.get("empty", False)
-        if seq is not None:
-            self._arrived[room_id] = max(seq, self._arrived.get(room_id, 0))
-            # With what she says, she types no longer.
-            for connection in self.connections(envelope["sender"]):
-                connection.typing.pop(room_id, None)
-            self._lapse(room_id, envelope["sender"])
-        elif excepted is not None:
+        if excepted is not None:
             self._expect_lapse(room_id, excepted, envelope.get("lapse"))
-        self._send(room_id, envelope["text"], seq=seq, excepted=excepted, can_wait=not (removed or everyone))
+        elif envelope.get("anew") and (audience := self._rooms.get(room_id)):
+            audience.recent = None
+        self._send(room_id, envelope["text"], excepted=excepted, can_wait=not (removed or everyone))
         if removed or everyone:
             self._flush()
             for receiver in self._on_removal:
@@ -461,6 +314,32 @@ class Hub:
             for connection in list(self._here(room_id)):
                 if everyone or connection.person.id in removed:
                     self.leave(connection, room_id)
+
+    def _take(self, room_id: int, envelope: Envelope) -> None:
+        """A message has come, and has its turn or waits for it."""
+        # With what she says, she types no longer.
+        for connection in self.connections(envelope["sender"]):
+            connection.typing.pop(room_id, None)
+        if (audience := self._rooms.get(room_id)) is None:
+            return
+        self._pass_on(room_id, audience, audience.order.take(envelope["seq"], envelope))
+        self.gaps.notice(room_id, audience)
+
+    def _fill(self, room_id: int, audience: Audience, ready: Sequence[tuple[int, Envelope]]) -> None:
+        self._pass_on(room_id, audience, ready)
+        self._flush()
+
+    def _send_alone(self, room_id: int, text: str) -> None:
+        self._send(room_id, text)
+        self._flush()
+
+    def _pass_on(self, room_id: int, audience: Audience, ready: Sequence[tuple[int, Envelope]]) -> None:
+        for seq, envelope in ready:
+            self._arrived[room_id] = max(seq, self._arrived.get(room_id, 0))
+            self._lapse(room_id, envelope["sender"])
+            if audience.recent:
+                audience.recent.add(seq, envelope["text"])
+            self._send(room_id, envelope["text"], seq=seq)
 
     def _send(
         self, room_id: int, text: str, *, seq: int | None = None, excepted: int | None = None, can_wait: bool = True

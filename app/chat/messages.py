@@ -3,18 +3,18 @@
 All of it is synchronous. That a room is hers is for the caller to know (`chat.rooms`).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Min, QuerySet
+from django.db.models import F, Min, Prefetch, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from chat import files, postgresql, protocol, rooms
+from chat import files, postgresql, protocol, rooms, sql
 from chat.models import ChatMessage, ChatRoom, FileKind, Membership, User
 from chat.people import person
 from chat.protocol import MAX_HISTORY, AttachmentData, MessageData, SenderInfo
@@ -28,7 +28,8 @@ def message_data(
 ) -> MessageData:
     """A stored message as it goes over the wire; what was deleted goes without its content and its files."""
     if attachments is None:
-        attachments = [files.attachment_data(attachment) for attachment in message.attachments.all()]
+        found = message.read_attachments if hasattr(message, "read_attachments") else message.attachments.all()
+        attachments = [files.attachment_data(attachment) for attachment in found]
     return MessageData(
         id=message.pk,
         uuid=str(message.uuid),
@@ -55,7 +56,10 @@ def _first_url(attachments: list[AttachmentData], kind: str) -> str | None:
 
 def complete() -> QuerySet[ChatMessage]:
     """Messages with all that `message_data` looks at, in a constant number of queries."""
-    return ChatMessage.objects.select_related("sender").prefetch_related("attachments")
+    # Under a name of its own, for which Django needs no manager and no query set for each message: they would be half
+    # of what a history costs, and garbage that only a collection of all of it takes away.
+    attachments = Prefetch("attachments", to_attr="read_attachments")
+    return ChatMessage.objects.select_related("sender").prefetch_related(attachments)
 
 
 def newest(room_id: int, limit: int) -> list[ChatMessage]:
@@ -72,6 +76,37 @@ def between(room_id: int, after: int, before: int, limit: int, *, from_the_end: 
     if from_the_end:
         return list(reversed(found.order_by("-seq")[:limit]))
     return list(found.order_by("seq")[:limit])
+
+
+FOLLOWING = """
+    WITH wanted (room_id, position) AS (VALUES {positions})
+    SELECT message.id
+    FROM wanted
+    JOIN chat_chatmessage AS message ON message.room_id = wanted.room_id AND message.seq > wanted.position
+    ORDER BY message.room_id, message.seq
+    LIMIT {limit}
+"""
+
+
+def following(positions: Mapping[int, int], limit: int) -> tuple[dict[int, list[MessageData]], set[int]]:
+    """The messages of each room after a sequence number, by room in order; of all rooms together at most `limit`.
+
+    Also the rooms of which there may be more.
+    """
+    keys = [key for (key,) in sql.rows(FOLLOWING, positions=list(positions.items()), limit=limit)]
+    found: dict[int, list[MessageData]] = {}
+    for message in complete().filter(pk__in=keys).order_by("room_id", "seq"):
+        found.setdefault(message.room_id, []).append(message_data(message))
+    is_cut = len(keys) == limit
+    return found, {room_id for room_id in positions if is_cut and room_id >= max(found, default=0)}
+
+
+NEWEST = "SELECT id, last_seq FROM chat_chatroom WHERE id IN ({room_ids}) AND NOT is_deleted"
+
+
+def newest_numbers(room_ids: Collection[int]) -> dict[int, int]:
+    """The sequence number of the newest message of each living room; there is at least one room."""
+    return dict(sql.rows(NEWEST, room_ids=list(room_ids)))
 
 
 @dataclass(frozen=True)
@@ -102,12 +137,50 @@ def missed(room_id: int, since: int | None, history: int | None) -> Missed:
     )
 
 
+@dataclass
+class Recent:
+    """The messages of a room after `start`, which was sent at `start_at` (None: there is no such message), and those up
+    to it that were changed later; as they were when `last_seq` was the newest."""
+
+    start: int
+    start_at: str | None
+    messages: list[MessageData]
+    changed: list[MessageData]
+    last_seq: int
+
+
+def recent(room_id: int, since: int | None, count: int) -> Recent:
+    """The messages after `since`, or else the newest `count`; of the former at most 500, the newest."""
+    last_seq = ChatRoom.objects.values_list("last_seq", flat=True).get(pk=room_id)
+    start = max(0, last_seq - (count if since is None else MAX_HISTORY), since or 0)
+    # Who says that she has seen what is not there yet has seen everything.
+    start = min(start, last_seq)
+    found = between(room_id, start, last_seq + 1, MAX_HISTORY + count, from_the_end=True)
+    start_at = ChatMessage.objects.filter(room_id=room_id, seq=start).values_list("created_at", flat=True).first()
+    changed = [] if start_at is None else _changed(room_id, start, start_at)
+    return Recent(
+        start,
+        None if start_at is None else protocol.timestamp(start_at),
+        [message_data(message) for message in found],
+        [message_data(message) for message in changed],
+        last_seq,
+    )
+
+
 def _changed(room_id: int, up_to: int, since: datetime) -> list[ChatMessage]:
     """The messages up to a sequence number that were edited or deleted after a moment, the last change last."""
     # The second condition is the one that the index is for.
     found = complete().filter(room_id=room_id, seq__lte=up_to).filter(last_update__gt=F("created_at"))
     found = found.filter(last_update__gt=since)
     return list(reversed(found.order_by("-last_update")[:MAX_HISTORY]))
+
+
+def changed_since(room_ids: Collection[int], moment: datetime, limit: int) -> list[MessageData]:
+    """The messages of some rooms that were edited or deleted after a moment, the last change last; at most `limit`."""
+    found = (
+        complete().filter(room_id__in=room_ids).filter(last_update__gt=F("created_at")).filter(last_update__gt=moment)
+    )
+    return [message_data(message) for message in reversed(found.order_by("-last_update")[:limit])]
 
 
 @transaction.atomic

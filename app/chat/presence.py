@@ -21,7 +21,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from chat import database, protocol, rooms, sql
-from chat.batches import Batches
+from chat.batches import Batches, slices
 from chat.connection import Connection
 from chat.deadlines import Deadline, deadlines
 from chat.hub import hub
@@ -68,6 +68,11 @@ class Change:
     @property
     def event(self) -> UserStatus:
         return UserStatus(UserStatusData(self.user_id, self.after, protocol.timestamp(self.last_seen)))
+
+
+def _open(user_id: int) -> list[Connection]:
+    """Her connections to this process."""
+    return [each for each in hub.connections(user_id) if not each.is_closing]
 
 
 def most_present(statuses: list[Status]) -> Status:
@@ -181,6 +186,10 @@ def _refusal(here: Here, mine: tuple[str, int] | None, elsewhere: Rows) -> ChatE
     together = here.connections + sum(connections for _, connections in elsewhere.values())
     if here.connections <= (mine[1] if mine else 0) or together <= settings.CONNECTIONS_PER_PERSON:
         return None
+    return _too_many()
+
+
+def _too_many() -> ChatError:
     return ChatError(
         ErrorCode.TOO_MANY_CONNECTIONS,
         f"You have {settings.CONNECTIONS_PER_PERSON} connections already; close one and connect again.",
@@ -215,7 +224,9 @@ async def _states_of(room_ids: list[int]) -> list[list[UserStatus]]:
     return [found[room_id] for room_id in room_ids]
 
 
-_states: Batches[int, list[UserStatus]] = Batches(_states_of, MAX_BATCH, database.PACE)
+_states: Batches[int, list[UserStatus]] = Batches(
+    _states_of, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE
+)
 
 
 def beat(process: str) -> bool:
@@ -232,8 +243,8 @@ def retire(process: str) -> None:
     now = timezone.now()
     with transaction.atomic():
         people = sorted(User.objects.filter(presences__process=process).values_list("pk", flat=True))
-        for start in range(0, len(people), MAX_BATCH):
-            locked = _locked(people[start : start + MAX_BATCH], can_wait=True)
+        for user_ids in slices(people, MAX_BATCH):
+            locked = _locked(user_ids, can_wait=True)
             User.objects.filter(pk__in=locked).update(last_seen=now)
     expires_at = now + timedelta(seconds=settings.PRESENCE_GRACE * 2)
     ServerProcess.objects.filter(pk=process).update(expires_at=expires_at)
@@ -250,7 +261,7 @@ def clear() -> list[Change]:
                 left[row.user_id] = process.expires_at - timedelta(seconds=settings.PRESENCE_TIMEOUT)
         ServerProcess.objects.filter(pk__in=[process.pk for process in dead]).delete()
     people = sorted(left)
-    some = [people[start : start + MAX_BATCH] for start in range(0, len(people), MAX_BATCH)]
+    some = slices(people, MAX_BATCH)
     return [change for user_ids in some for change in _gone({user_id: left[user_id] for user_id in user_ids})]
 
 
@@ -278,12 +289,18 @@ class Keeper:
         self._departures: dict[int, Deadline] = {}
         self._untold: set[int] = set()
         """Whose going could not be written down in time; it may have been, and nobody was told."""
-        self._free: Batches[tuple[int, bool], Change] = Batches(self._write, MAX_BATCH, database.PACE)
+        self._free: Batches[tuple[int, bool], Change] = Batches(
+            self._write, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE
+        )
         self._busy: Batches[tuple[int, bool], Change] = Batches(self._write_patiently, MAX_BATCH)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def arrived(self, connection: Connection) -> None:
         """She has a new connection here. Raises `ChatError`: `too_many_connections`, `revoked`, `unavailable`."""
+        # Who has too many at this process alone is refused before she waits in a line for the database: thousands at
+        # once would be long in it, and none of the first would be let in as long as the others count.
+        if len(_open(connection.person.id)) > settings.CONNECTIONS_PER_PERSON:
+            raise _too_many()
         await self._record_and_tell(connection.person.id)
 
     async def said(self, connection: Connection, status: Status) -> None:
@@ -320,8 +337,7 @@ class Keeper:
         if was_steady:
             # Else the database was away, and the others have had no chance either to say that they live.
             changes = await database.query(clear)
-            for start in range(0, len(changes), MAX_BATCH):
-                some = changes[start : start + MAX_BATCH]
+            for some in slices(changes, MAX_BATCH):
                 await asyncio.gather(*(hub.publish_to_people(change.others, change.event) for change in some))
 
     async def stop(self) -> None:
@@ -398,7 +414,7 @@ class Keeper:
     def _here(self, asked: list[tuple[int, bool]]) -> list[Here]:
         found = []
         for user_id, is_told in asked:
-            here = [each.status for each in hub.connections(user_id) if not each.is_closing]
+            here = [each.status for each in _open(user_id)]
             found.append(Here(user_id, most_present(here) if here else None, len(here), is_told))
         return found
 

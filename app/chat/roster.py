@@ -41,7 +41,9 @@ class Roster:
         self._rooms_of: dict[int, set[int]] = {}
         self._people_in: dict[int, set[int]] = {}
         self._told_while_loading: list[Changes] | None = None
-        self._batches: Batches[Pair, Standing] = Batches(self._answer, MAX_BATCH)
+        self._batches: Batches[Pair, Standing] = Batches(
+            self._answer, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE
+        )
         self.told = 0
         """Counts what was told of changes: who finds it the same after a look-up as before knows that no change was
         told meanwhile of which she would hear no more."""

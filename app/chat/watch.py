@@ -10,14 +10,14 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from django.conf import settings
 
 from chat import auth, database, limits, messages, protocol, rooms, services
 from chat.auth import Identity
+from chat.batches import slices
 from chat.changes import NOTHING, Changes, feed
 from chat.connection import Connection
 from chat.hub import hub
@@ -34,13 +34,14 @@ CHECK = {"check": True}
 LIMITS_INTERVAL = 1.0
 """Seconds between two reports of who is busy."""
 
+LISTEN_INTERVAL = 1.0
+"""Seconds between two tries to hear of what could not be heard of when it was wanted."""
+
 IDENTIFICATION = 2 * (settings.DATABASE_TIMEOUT + settings.CHANNEL_LAYER_TIMEOUT)
 """Seconds that can pass, on a busy machine too, from the look-up of who is at a connection until the hub knows it."""
 
 SLICE = 200
 """Connections, or memberships, that are looked at together; between two of them the others have their turn."""
-
-Item = TypeVar("Item")
 
 
 class Watch:
@@ -66,6 +67,8 @@ class Watch:
                 (self._wait_to_poll, feed.poll),
                 (self._is_due.wait, self._look),
                 (_pause(settings.CHANGES_KEPT), feed.prune),
+                (hub.gaps.wait_to_look, hub.gaps.look),
+                (_pause(LISTEN_INTERVAL), hub.listen_to_missing),
                 (_pause(settings.PRESENCE_BEAT), keeper.beat),
                 (_pause(settings.DELIVERY_INTERVAL), note_deliveries),
                 (_pause(LIMITS_INTERVAL), report_limits),
@@ -164,9 +167,9 @@ async def look(changes: Changes) -> None:
 
     Raises `ChatError` (`unavailable`).
     """
-    for some in _slices(_connections(changes)):
+    for some in slices(_connections(changes), SLICE):
         await _look_at_connections(some)
-    for some in _slices(_joined(changes)):
+    for some in slices(_joined(changes), SLICE):
         for room_id, user_id in await database.look_up(rooms.strangers, some):
             hub.expel(room_id, user_id)
 
@@ -207,10 +210,6 @@ def _joined(changes: Changes) -> list[tuple[int, int]]:
             found.add((room_id, user_id))
     # One room after the other: the fewer there are in a slice, the shorter is its query.
     return sorted(found)
-
-
-def _slices(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    return (items[start : start + SLICE] for start in range(0, len(items), SLICE))
 
 
 def _evidence(identity: auth.Identity) -> tuple[int, object, str]:

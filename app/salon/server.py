@@ -8,6 +8,7 @@ What it adds to Daphne's own command:
 - WebSockets are Salon's own (`salon.websocket`): fewer instructions for each frame and handshake, less memory for each
   connection, bounds in both directions, and the close codes of RFC 6455 where Daphne drops the TCP connection;
 - a request for a WebSocket that comes as a whole and is plain HTTP is read here; everything else is left to Twisted;
+- of those who come at once, few begin in one turn of the event loop: Twisted takes hundreds, and who is there waits;
 - a form that somebody sends is left to Django: Twisted would parse it too, in memory and on the event loop, where ten
   files of 10 MB take seconds and a gigabyte;
 - a WebSocket has no greatest age: Daphne would close it with 1000 after a day, and a client takes that for the end;
@@ -27,6 +28,7 @@ import logging
 import os
 import socket
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
@@ -34,18 +36,21 @@ from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.server import Server as DaphneServer
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from twisted.internet import reactor, unix
+from twisted.internet import reactor, tcp, unix
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
-from salon import handshake
+from salon import eventloop, handshake
 from salon.handshake import Head, Refusal
 from salon.websocket import WebSockets, upgrade
 
 logger = logging.getLogger(__name__)
+
+ENTER_TOGETHER = 5
+"""Connections that are accepted, and that begin, in one turn of the event loop."""
 
 STOP_TIMEOUT = 5.0
 """Seconds that applications have to end when the server stops."""
@@ -103,6 +108,15 @@ def adopt_unix_sockets() -> None:
     reactor.adoptStreamPort = adopt_stream_port
 
 
+def accept_few_at_once() -> None:
+    """Let the reactor accept no more connections in one turn than begin in one.
+
+    Twisted accepts a hundred, and each time more as long as there are more: somebody who opens thousands would stop
+    everybody else. The private name is that of the pinned version.
+    """
+    tcp.Port.numberAccepts = property(lambda port: ENTER_TOGETHER, lambda port, number: None)
+
+
 class Request(WebRequest):
     """A request that Twisted has read.
 
@@ -137,6 +151,40 @@ class Request(WebRequest):
         asyncio.get_running_loop().call_soon(connection.begin_with, self.channel._dataBuffer)
 
 
+class Entrance:
+    """Lets connections begin, few in each turn of the event loop, so that nobody who is there waits for all who come.
+
+    When hundreds come back at once, or somebody tries what a server bears, their requests are there at once too.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[Beginning] = deque()
+        self._room = ENTER_TOGETHER
+
+    def enter(self, beginning: "Beginning") -> None:
+        """Let it begin now, or as soon as it is its turn."""
+        if self._room == ENTER_TOGETHER:
+            self._loop.call_soon(self._next_turn)
+        if self._room and not self._waiting:
+            self._room -= 1
+            beginning.begin()
+        else:
+            beginning.transport.pauseProducing()
+            self._waiting.append(beginning)
+
+    def _next_turn(self) -> None:
+        self._room = ENTER_TOGETHER
+        if self._waiting:
+            self._loop.call_soon(self._next_turn)
+        while self._waiting and self._room:
+            beginning = self._waiting.popleft()
+            self._room -= 1
+            if beginning.connected:
+                beginning.transport.resumeProducing()
+                beginning.begin()
+
+
 class Beginning(Protocol):
     """The beginning of a connection, until it is known what comes over it.
 
@@ -148,13 +196,23 @@ class Beginning(Protocol):
         self._server = server
         self._address = address
         self._build = build
+        self._data = b""
 
     def connectionMade(self) -> None:  # noqa: N802 (Twisted's names)
         self._server.websockets.wheel.file(self, self._server.http_factory.timeOut)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        sockets, transport = self._server.websockets, self.transport
-        sockets.wheel.remove(self)
+        self._server.websockets.wheel.remove(self)
+        if self._data:
+            # What a transport still had when it was asked to pause.
+            self._data += data
+            return
+        self._data = data
+        self._server.entrance.enter(self)
+
+    def begin(self) -> None:
+        """Make of it what it is."""
+        sockets, transport, data = self._server.websockets, self.transport, self._data
         if head := handshake.parse(data):
             upgrade(sockets, transport, self._address, head)
             return
@@ -168,6 +226,7 @@ class Beginning(Protocol):
         protocol.dataReceived(data)
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
+        self.connected = 0
         self._server.websockets.wheel.remove(self)
 
     def on_due(self) -> None:
@@ -227,11 +286,13 @@ class Server(DaphneServer):
 
     def _before_start(self) -> None:
         self.websockets = WebSockets(self, reactor._asyncioEventloop, settings.MAX_QUEUED_BYTES)
+        self.entrance = Entrance(reactor._asyncioEventloop)
         look_at_the_beginning(self, self.http_factory)
         reactor.addSystemEventTrigger("before", "shutdown", notify, "STOPPING=1")
         reactor.callWhenRunning(self._started)
 
     def _started(self) -> None:
+        eventloop.favour()
         self._lifespan.start()
         notify("READY=1")
         if self._on_ready:
@@ -276,6 +337,7 @@ class CommandLineInterface(DaphneCommandLineInterface):
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "salon.settings")
     adopt_unix_sockets()
+    accept_few_at_once()
     try:
         CommandLineInterface.entrypoint()
     except ImproperlyConfigured as error:

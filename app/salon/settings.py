@@ -15,7 +15,7 @@
 | `SALON_TOKEN_REQUIRED_CLAIMS` | claims that every token must have, comma-separated; `exp` always | `exp` |
 | `SALON_TOKEN_CREATES_PEOPLE` | `on`: a token makes and refreshes the person that it names; `off` | `on` |
 | `DATABASE_URL` | e.g. `postgresql:///salon?host=/run/postgresql` | SQLite under `var/` |
-| `REDIS_URL` | e.g. `unix:///run/redis/redis-server.sock` | the channel layer in memory: one process only |
+| `REDIS_URL` | `unix://`, `redis://`, `rediss://`, `redis+sentinel://`: see `redis_url.py` | in memory, one process |
 | `SALON_DATA_DIR` | where files are kept | `var/` beside `app/` |
 | `SALON_STATIC_ROOT` | where `collectstatic` puts files for a web server; without it Salon serves them itself | none |
 | `SALON_LIMIT_MESSAGES` | messages of a person, a second and at once; so for the five below | `10/100` |
@@ -42,6 +42,8 @@ from urllib.parse import urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+
+from salon import redis_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -306,16 +308,7 @@ if "REDIS_URL" in os.environ:
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "chat.layers.RedisChannelLayer",
-            "CONFIG": {
-                "hosts": [
-                    {
-                        "address": os.environ["REDIS_URL"],
-                        "socket_timeout": CHANNEL_LAYER_TIMEOUT,
-                        "socket_connect_timeout": CHANNEL_LAYER_TIMEOUT,
-                    }
-                ],
-                "prefix": "salon",
-            },
+            "CONFIG": {"hosts": [redis_url.host(os.environ["REDIS_URL"])], "prefix": "salon"},
         }
     }
 else:

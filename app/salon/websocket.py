@@ -598,6 +598,9 @@ class WebSocket:
         if rest:
             self._queue.append(rest)
         self.queued = len(rest)
+        # What she has asked for meanwhile she would not read either. What she has said she says again (`client_id`).
+        self._inbox.clear()
+        self._inbox_size = 0
         self.close(SLOW_READER, "what you are sent is not read")
 
     def _writable(self) -> None:
@@ -748,7 +751,11 @@ class WebSocket:
     # The event loop
 
     def _start_reading(self) -> None:
-        self._sockets.loop.add_reader(self._fd, self._readable)
+        try:
+            self._sockets.loop.add_reader(self._fd, self._readable)
+        except RuntimeError:
+            # uvloop watches no more where an error came, though what was read last was still what the peer had said.
+            self.broken()
 
     def _stop_reading(self) -> None:
         self._sockets.loop.remove_reader(self._fd)

@@ -66,6 +66,16 @@ def test_another_system_is_refused(playbook, instance):
     assert changed == 0
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["daphne_redis_url=redis://192.0.2.8:6379", "daphne_database_url=postgresql://salon:known@192.0.2.8/salon"],
+)
+def test_what_the_processes_could_not_reach_is_refused(playbook, elsewhere):
+    said, changed = playbook("--tags", "always", "--extra-vars", elsewhere, succeeds=False)
+    assert "write the address into daphne_network_addresses." in sentence(said)
+    assert changed == 0
+
+
 def test_fewer_processes_and_an_interrupted_release(host, playbook, processes, fetch, wait_ready):
     many = max(processes)
     playbook("--tags", "daphne,nginx", "--extra-vars", "daphne_processes=1")

@@ -1,4 +1,4 @@
-"""What goes away comes back by itself: a process, Redis, the whole host."""
+"""What goes away comes back by itself: a process, Redis, PostgreSQL, the whole host."""
 
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +45,14 @@ def test_postgresql_restarts(host, processes, wait_ready):
     host.run_expect([0], "systemctl restart postgresql.service")
     wait_ready()
     assert {number: main_pid(host, f"daphne@{number}.service") for number in processes} == before
+
+
+def test_a_killed_database_comes_back(host, wait_ready):
+    unit = f"postgresql@{host.check_output('ls /etc/postgresql')}-main.service"
+    before = main_pid(host, unit)
+    host.run_expect([0], f"systemctl kill --signal KILL {unit}")
+    wait_until(lambda: main_pid(host, unit) not in (0, before), "a new PostgreSQL")
+    wait_ready()
 
 
 def test_host_reboots(host, instance, processes, wait_ready):

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from contextlib import ExitStack
@@ -59,15 +60,43 @@ class Service:
 
 
 class Redis(Service):
-    def __init__(self):
+    """`options`: more of its configuration, as on its command line."""
+
+    def __init__(self, *options):
         super().__init__("salon-redis-")
         self.socket = self.directory / "redis.sock"
         self.url = f"unix://{self.socket}"
+        self._options = options
 
     def start(self):
         command = [_program("redis-server"), "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
-        self._run(command, cwd=self.directory)
+        self._run([*command, *map(str, self._options)], cwd=self.directory)
         wait_until(self.socket.exists, "Redis")
+
+
+class Sentinel(Service):
+    """A sentinel that watches one master on this machine, which it knows as `main`, and is quick to replace it.
+
+    `user`: one that it lets in, beside the usual one, as in its configuration.
+    """
+
+    def __init__(self, port, master_port, user="nobody off"):
+        super().__init__("salon-sentinel-")
+        self.port = port
+        self._master_port = master_port
+        self._user = user
+
+    def start(self):
+        configuration = self.directory / "sentinel.conf"
+        configuration.write_text(
+            f"port {self.port}\n"
+            f"user {self._user}\n"
+            f"sentinel monitor main 127.0.0.1 {self._master_port} 1\n"
+            "sentinel down-after-milliseconds main 300\n"
+            "sentinel failover-timeout main 2000\n"
+        )
+        self._run([_program("redis-server"), str(configuration), "--sentinel"], cwd=self.directory)
+        wait_until(lambda: socket.create_connection(("127.0.0.1", self.port)).close() is None, "the sentinel")
 
 
 class PostgreSQL(Service):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections import Counter
 from contextlib import AsyncExitStack
 
@@ -11,6 +10,7 @@ import pytest
 import redis
 from client import DEADLINE, connected, settled
 from services import PostgreSQL, Redis
+from statements import Count
 from target import salon
 
 from waiting import wait_until
@@ -18,8 +18,6 @@ from waiting import wait_until
 ARRIVALS = 200
 MOMENT = 60
 """Seconds that two busy processes may take to let so many in and out."""
-
-NOT_OF_A_HANDSHAKE = ("SELECT 1", "present.snapshot", "asked_by_the_test")
 
 CROWD = """
 import json
@@ -56,23 +54,19 @@ def crowd(target, name, count):
     return json.loads(target.manage("shell", "--verbosity=0", "--command", program))
 
 
-class Count:
-    """The statements of PostgreSQL and the commands of Redis during the block."""
+class Cost(Count):
+    """Beside the statements of PostgreSQL, the commands of Redis during the block."""
 
     def __init__(self, target):
-        self._log = target.log
+        super().__init__(target.log)
         self._redis = redis.Redis.from_url(target.environment["REDIS_URL"])
 
     def __enter__(self):
-        self._start, self._before = self._log.stat().st_size, self._commands()
-        return self
+        self._before = self._commands()
+        return super().__enter__()
 
     def __exit__(self, *_):
-        with self._log.open() as log:
-            log.seek(self._start)
-            found = re.findall(r"LOG:  (?:statement|execute [^:]*): \s*(.*)", log.read())
-        # Whether a connection works is asked once a second, however many use it; and what has changed, twice.
-        self.statements = [text for text in found if not any(name in text for name in NOT_OF_A_HANDSHAKE)]
+        super().__exit__()
         self.commands = self._commands() - self._before
         self._redis.close()
 
@@ -100,7 +94,7 @@ async def test_what_one_handshake_costs(counted):
     async with AsyncExitStack() as stack:
         for (_, first, room), (_, second, _) in zip(others[::2], others[1::2], strict=True):
             await arrive(stack, counted, first, room)
-            with Count(counted) as count:
+            with Cost(counted) as count:
                 await arrive(stack, counted, second, room)
             costs.append(count)
     # What the server does now and then by itself is never less than nothing.
@@ -118,10 +112,10 @@ async def test_many_at_once_cost_less(counted):
     async with AsyncExitStack() as stack:
         for _, token, room in others[::2]:
             await arrive(stack, counted, token, room)
-        with Count(counted) as count:
+        with Cost(counted) as count:
             await asyncio.gather(*(arrive(stack, counted, token, room) for _, token, room in others[1::2]))
         assert len(count.statements) < 32 * 5
-        with Count(counted) as count:
+        with Cost(counted) as count:
             await stack.aclose()
             await asyncio.to_thread(wait_until, lambda: not present(counted), "everybody to be gone")
         # 64 people have gone: a transaction of six statements for each would be 384.

@@ -1,10 +1,13 @@
 """The server's side of a WebSocket around its frames: the handshake, the application's part, bounds, and time."""
 
 import json
+import os
+import signal
 import socket
 import ssl
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 from echo_server import echo_server
@@ -259,6 +262,35 @@ def test_who_does_not_read_is_closed_and_the_others_notice_nothing(port):
             each.socket.close()
 
 
+def test_who_is_closed_for_not_reading_is_not_listened_to_any_more(port):
+    get(port, "/shut")
+    with Raw(port, buffer=4096) as slow:
+        slow.open("/burden")
+        slow.send(b"".join(frame(TEXT, f"{number}") for number in range(60)))
+        wait_until(lambda: get(port)["taken"], "the first of it")
+        assert code_of(slow.rest()) == 4408
+    assert 0 < get(port)["taken"] < 60
+
+
+def test_many_who_come_at_once_come_in(port):
+    peers = [Raw(port) for _ in range(100)]
+    for peer in peers[1::10]:
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    for peer in peers:
+        # Some do not wait for the answer.
+        peer.send(request("/") + (frame(TEXT, "early") if peer in peers[::10] else b""))
+    for peer in peers[1::10]:
+        peer.socket.close()
+    for number, peer in enumerate(peers):
+        if number % 10 == 1:
+            continue
+        assert peer.head()[0] == 101
+        if number % 10:
+            peer.send(frame(TEXT, "early"))
+        assert peer.frame() == (TEXT, b"early")
+        peer.socket.close()
+
+
 def test_those_who_vanish_take_nobody_with_them(port):
     before = get(port)["crowd"]
     members = [Raw(port).open("/crowd") for _ in range(20)]
@@ -277,6 +309,27 @@ def test_those_who_vanish_take_nobody_with_them(port):
     for each in (speaker, *others[::2]):
         each.socket.close()
     wait_until(lambda: get(port)["crowd"] == before, "the end of all")
+
+
+def test_who_answers_a_close_with_a_message_and_is_gone_is_no_error(tmp_path):
+    """What she said last is read, and the error behind it is told by nobody: uvloop watches such a socket no more."""
+    with echo_server(tmp_path) as port:
+        pid = get(port)["pid"]
+        open_files = Path(f"/proc/{pid}/fd")
+        before = len(list(open_files.iterdir()))
+        for _ in range(5):
+            peer = Raw(port).open()
+            peer.send(frame(TEXT, "close 4000 bye"))
+            assert peer.frame()[0] == CLOSE
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                peer.send(frame(TEXT, "late"))
+                peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                peer.socket.close()
+            finally:
+                os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: len(list(open_files.iterdir())) <= before, "the end of all")
+    assert "could not be handled" not in (tmp_path / "server.log").read_text()
 
 
 def test_an_idle_connection_takes_a_few_kilobytes(port):

@@ -7,21 +7,24 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 
 import salon
-from chat import frontend
+from chat import frontend, layers, wire
 
 PROJECT = Path(__file__).parents[2]
 CHAT = PROJECT / "app" / "chat"
 
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
-    {"protocol", "models", "frontend", "keys", "batches", "deadlines", "failures", "services", "sql", "wire"},
+    {"protocol", "models", "frontend", "keys", "batches", "deadlines", "failures", "order", "services", "sql", "wire"},
     {"layers", "postgresql", "database", "people", "files", "limits", "claims", "asyncapi", "changes"},
     {"auth", "rooms", "origins"},
-    {"connection", "messages", "roster", "held"},
-    {"journal", "hub"},
+    {"connection", "messages", "roster", "catchup", "relay", "held"},
+    {"audience"},
+    {"journal", "gaps"},
+    {"hub"},
     {"presence"},
     {"conversation", "watch"},
     {"consumers", "announcements", "views", "admin", "lifespan"},
@@ -97,3 +100,8 @@ def test_what_is_installed_is_pinned_by_hash_and_names_no_index():
         assert "://" not in text
         pins = text.count("==")
         assert 0 < pins <= text.count("--hash=sha256:")
+
+
+def test_a_redis_that_hangs_is_noticed_before_publishers_give_up():
+    assert layers.LOOK_INTERVAL * (wire.SILENT_LOOKS + 1) < settings.CHANNEL_LAYER_TIMEOUT
+    assert settings.CHANNEL_LAYER_TIMEOUT >= layers.TRY_TIMEOUT

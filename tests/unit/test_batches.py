@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chat.batches import Batches
+from chat.batches import TOGETHER, Batches
 
 
 class Answers:
@@ -82,3 +82,21 @@ async def test_patience_ends_and_takes_back_what_was_not_begun():
     answers.gate.set()
     assert await batches.ask(3) == 6
     assert answers.batches == [[1], [3]]
+
+
+async def test_not_all_who_are_answered_go_on_in_one_turn_of_the_loop():
+    count, here, most = 10 * TOGETHER, 0, 0
+
+    async def ask(number):
+        nonlocal here
+        assert await batches.ask(number) == 2 * number
+        here += 1
+
+    batches = Batches(Answers(), count)
+    asked = [asyncio.create_task(ask(number)) for number in range(count)]
+    while here < count:
+        before = here
+        await asyncio.sleep(0)
+        most = max(most, here - before)
+    assert 0 < most <= TOGETHER
+    await asyncio.gather(*asked)

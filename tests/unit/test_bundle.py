@@ -222,6 +222,9 @@ class TestInventory:
             # The application refuses it too: a browser would never send it.
             ("salon_frontend_origins", ["https://School.example.org"], "holds origins like"),
             ("salon_alt_names", ["a b"], "holds bare names"),
+            ("redis_password", "p@ss word", "has letters, digits"),
+            ("postgresql_password", "p@ss word", "has letters, digits"),
+            ("daphne_network_addresses", "192.0.2.8", "is a list"),
             ("daphne_token_key", "short", "has at least 50"),
             ("daphne_token_old_keys", ["short"], "holds keys of at least 32"),
             ("daphne_token_old_keys", "o" * 32, "is a list"),
@@ -254,7 +257,15 @@ class TestInventory:
     def test_a_right_value(self, mistakes, name, value):
         assert mistakes(**{name: value}) == []
 
-    @pytest.mark.parametrize("given", [{"daphne_token_key": "a little"}, {"daphne_token_old_keys": ["a little"]}])
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"daphne_token_key": "a little"},
+            {"daphne_token_old_keys": ["a little"]},
+            {"redis_password": "a little"},
+            {"postgresql_password": "a little"},
+        ],
+    )
     def test_secrets_are_not_shown(self, mistakes, given):
         [sentence] = mistakes(**given)
         assert "little" not in sentence
@@ -397,6 +408,26 @@ class TestTemplates:
             "SALON_TOKEN_CREATES_PEOPLE='off'",
         ):
             assert line in rendered.splitlines()
+
+    def test_a_process_has_no_network_unless_it_is_given_addresses(self):
+        unit = "etc/systemd/system/daphne@.service"
+        alone = self.render(unit).splitlines()
+        assert {"PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX", "IPAddressDeny=any"} < set(alone)
+        assert not [line for line in alone if line.startswith("IPAddressAllow")]
+        linked = self.render(unit, daphne_network_addresses=["localhost", "192.0.2.8"]).splitlines()
+        assert {"IPAddressDeny=any", "IPAddressAllow=localhost 192.0.2.8"} < set(linked)
+        assert "PrivateNetwork=yes" not in linked
+
+    def test_redis_and_postgresql_have_no_port_unless_they_are_given_one(self):
+        redis, postgresql = "etc/redis/redis.conf", "etc/salon/postgresql.conf"
+        assert "port 0" in self.render(redis).splitlines()
+        assert "requirepass" not in self.render(redis)
+        given = {"redis_port": 6379, "redis_password": "known"}
+        opened = self.render(redis, **given).splitlines()
+        assert {"bind 127.0.0.1", "port 6379", "requirepass known"} < set(opened)
+        assert "listen_addresses = ''" in self.render(postgresql).splitlines()
+        opened = self.render(postgresql, postgresql_addresses=["127.0.0.1", "::1"]).splitlines()
+        assert "listen_addresses = '127.0.0.1,::1'" in opened
 
     def test_no_template_logs_the_query_string(self):
         for name in ("etc/nginx/nginx.conf", "etc/nginx/conf.d/salon.conf"):

@@ -41,10 +41,10 @@ def she_is_no_member(roster):
 def hub(monkeypatch):
     hub = Hub()
 
-    async def subscribe(group):
-        hub._groups.add(group)
+    async def enter(group):
+        hub._relay._groups.add(group)
 
-    monkeypatch.setattr(hub, "_subscribe", subscribe)
+    monkeypatch.setattr(hub._relay, "_enter", enter)
     monkeypatch.setattr(conversation, "hub", hub)
     return hub
 
@@ -62,7 +62,7 @@ def connection():
 @pytest.fixture
 def join(monkeypatch, connection):
     async def before(*_):
-        return None, []
+        return None, None, []
 
     async def join(*happenings):
         roster = Roster(*happenings)
@@ -75,7 +75,7 @@ def join(monkeypatch, connection):
 
 
 async def test_a_removal_that_is_told_during_the_look_up_is_not_overlooked(hub, join, connection):
-    hub._groups.add("chat_7")
+    hub._relay._groups.add("chat_7")
     with pytest.raises(ChatError) as refused:
         await join(something_is_told, she_is_no_member)
     assert refused.value.code is ErrorCode.INVALID_ROOM
@@ -89,7 +89,7 @@ async def test_a_removal_while_the_process_begins_to_listen_is_not_overlooked(hu
 
 
 async def test_what_is_told_and_does_not_concern_her_costs_another_look(hub, join, connection):
-    hub._groups.add("chat_7")
+    hub._relay._groups.add("chat_7")
     await join(something_is_told, nothing_happens)
     assert list(connection.rooms) == [7]
 
@@ -97,7 +97,7 @@ async def test_what_is_told_and_does_not_concern_her_costs_another_look(hub, joi
 async def test_a_stranger_has_the_process_listen_to_nothing(hub, join):
     with pytest.raises(ChatError):
         await join(she_is_no_member)
-    assert hub._groups == set()
+    assert hub._relay._groups == set()
 
 
 def test_of_a_removal_it_is_told_at_once(hub):

@@ -1,11 +1,14 @@
 """What a process does with what the channel layer brings it, for sockets that are written to directly."""
 
+import asyncio
+
 import pytest
 
+from chat import services
 from chat.auth import Identity
 from chat.connection import Connection
 from chat.hub import Hub
-from chat.protocol import SenderInfo
+from chat.protocol import Pong, SenderInfo
 from salon import frames
 
 ROOM = 7
@@ -40,10 +43,7 @@ def typed(text, person):
 
 @pytest.fixture
 def hub():
-    hub = Hub()
-    # Nobody listens to a channel layer here.
-    hub.hears = lambda room_id: False
-    return hub
+    return Hub()
 
 
 @pytest.fixture
@@ -57,7 +57,10 @@ def join(hub):
         connection = Connection(send, Socket())
         connection.identity = Identity(SenderInfo(user_id, f"P{user_id}", "student", None), None, None, "")
         hub._people[user_id].add(connection)
-        return connection, connection.socket, hub.join(connection, ROOM, is_held=is_held)
+        attendance = hub.join(connection, ROOM, is_held=True)
+        if not is_held:
+            hub.release(connection, ROOM, attendance, newest=0, after=0)
+        return connection, connection.socket, attendance
 
     return join
 
@@ -89,10 +92,71 @@ def test_who_looks_up_what_she_missed_gets_the_rest_after_it(hub, join):
     hub._deliver_all([said("a", 1), said("b", 2)])
     assert two.writes == []
     connection.send("history up to a")
-    hub.release(connection, ROOM, attendance, after=1)
-    hub._deliver_all([said("late a", 1), said("c", 3)])
-    assert b"".join(one.writes) == written("a", "b", "late a", "c")
+    hub.release(connection, ROOM, attendance, newest=1, after=1)
+    hub._deliver_all([said("a again", 1), said("c", 3)])
+    assert b"".join(one.writes) == written("a", "b", "c")
     assert b"".join(two.writes) == written("history up to a", "b", "c")
+
+
+async def test_the_first_who_joins_gets_what_came_during_her_look_up(hub, join):
+    connection, socket, attendance = join(1, is_held=True)
+    hub._deliver_all([said("d", 4), said("c", 3), said("b", 2)])
+    hub.release(connection, ROOM, attendance, newest=3, after=2)
+    assert b"".join(socket.writes) == written("c", "d")
+
+
+async def test_who_joins_without_a_look_back_gets_what_came_during_her_look_up(hub, join):
+    connection, socket, attendance = join(1, is_held=True)
+    hub._deliver_all([said("b", 2), said("c", 3)])
+    hub.release(connection, ROOM, attendance, newest=2, after=0)
+    assert b"".join(socket.writes) == written("b", "c")
+
+
+async def test_messages_of_two_processes_are_passed_on_in_their_order(hub, join):
+    socket = join(1)[1]
+    hub._deliver_all([said("b", 2), said("d", 4)])
+    assert socket.writes == []
+    hub._deliver_all([said("a", 1), said("c", 3)])
+    assert b"".join(socket.writes) == written("a", "b", "c", "d")
+
+
+async def test_what_is_told_here_is_not_delivered_again_when_it_comes_back(hub, join, monkeypatch):
+    socket, came_back = join(1)[1], asyncio.Queue()
+
+    class Layer:
+        async def group_send(self, group, envelope):
+            came_back.put_nowait(envelope)
+
+        async def receive(self, channel):
+            return await came_back.get()
+
+    layer = Layer()
+    monkeypatch.setattr("chat.relay.get_channel_layer", lambda: layer)
+    hub._relay.loop = asyncio.get_running_loop()
+    await hub.publish_to_room(ROOM, Pong())
+    reader = asyncio.create_task(hub._relay._read())
+    async with asyncio.timeout(10):
+        # What is asked for behind it has come too.
+        echo = hub._relay._echoes["end"] = asyncio.get_running_loop().create_future()
+        came_back.put_nowait({"echo": "end"})
+        await echo
+    assert len(socket.writes) == 1
+    reader.cancel()
+
+
+async def test_the_channel_layer_keeps_nobody_here_waiting(hub, join, monkeypatch):
+    socket = join(1)[1]
+
+    class Layer:
+        async def group_send(self, group, envelope):
+            assert socket.writes
+            raise ConnectionError
+
+    monkeypatch.setattr("chat.relay.get_channel_layer", Layer)
+    hub._relay.loop = asyncio.get_running_loop()
+    await hub.publish_to_room(ROOM, Pong())
+    assert len(socket.writes) == 1
+    services.channel_layer.answered()
 
 
 def test_a_room_that_cannot_be_written_to_keeps_no_other_back(hub, join, monkeypatch):
@@ -107,25 +171,6 @@ def test_a_room_that_cannot_be_written_to_keeps_no_other_back(hub, join, monkeyp
     monkeypatch.undo()
     hub._deliver_all([said("b", 3)])
     assert socket.writes == [written("a"), written("b")]
-
-
-class Layer:
-    """A channel layer that brings an event back and then says that it could not be sent."""
-
-    def __init__(self, hub):
-        self._hub = hub
-
-    async def group_send(self, group, envelope):
-        if not self._hub._is_known(envelope):
-            self._hub._deliver_all([envelope])
-        raise ConnectionError
-
-
-async def test_what_came_back_before_its_publish_failed_is_not_delivered_again(hub, join, monkeypatch):
-    socket = join(1)[1]
-    monkeypatch.setattr("chat.hub.get_channel_layer", lambda: Layer(hub))
-    await hub._publish([("chat_7", said("a", 1))])
-    assert socket.writes == [written("a")]
 
 
 def test_what_cannot_be_delivered_keeps_nothing_else_back(hub, join):

@@ -51,6 +51,8 @@ def test_a_deployed_server_passes_djangos_own_check(tmp_path):
         ({"SALON_TOKEN_LEEWAY": "-1"}, "SALON_TOKEN_LEEWAY is '-1'"),
         ({"SALON_TOKEN_LEEWAY": "301"}, "SALON_TOKEN_LEEWAY is '301'"),
         ({"SALON_TOKEN_LEEWAY": "nan"}, "SALON_TOKEN_LEEWAY is 'nan'"),
+        ({"REDIS_URL": ""}, "REDIS_URL does not begin with one of unix://, redis://"),
+        ({"REDIS_URL": "redis://host:port"}, "REDIS_URL has a host whose port is not a number from 1 to 65535"),
         ({"SALON_TOKEN_CREATES_PEOPLE": "perhaps"}, "SALON_TOKEN_CREATES_PEOPLE is 'perhaps'; it is on or off"),
     ],
 )

@@ -46,6 +46,8 @@ FORMATS = {
         rf"https?://({ORIGIN_NAME}|\[{ADDRESS}\])(:\d+)?",
         "holds origins like https://school.example.org: scheme, name, perhaps a port; no capitals, path or final slash",
     ),
+    "redis_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
+    "postgresql_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "daphne_secret_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_old_keys": (r"[\w.~+/=-]{32,}", "holds keys of at least 32 letters, digits or any of . ~ + / = _ -"),

@@ -4,6 +4,8 @@ const { user, rooms: known, words } = JSON.parse(document.getElementById("start"
 const rooms = new Map(known.map((room) => [room.id, room]));
 const element = (id) => document.getElementById(id);
 const RETRY_AFTER = 3000; // ms
+const SERVICE_RESTART = 1012; // RFC 6455's registry of close codes
+const RESTART_SPREAD = 500; // ms: another process is there at once, and not everybody is to ask it in the same moment
 const PING_EVERY = 30000; // ms
 const TYPING_ENDS_AFTER = 3000; // ms
 
@@ -34,7 +36,7 @@ function connect() {
       return;
     }
     element("state").textContent = words.connecting;
-    setTimeout(connect, RETRY_AFTER);
+    setTimeout(connect, code === SERVICE_RESTART ? Math.random() * RESTART_SPREAD : RETRY_AFTER);
   };
 }
 

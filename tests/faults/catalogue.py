@@ -1,0 +1,203 @@
+"""The faults: what is done to the host, for how long, and how long anybody may see nothing new meanwhile.
+
+Commands are the host's own, and run there as root. A fault begins before the first of them and ends after the last.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from faults.testhost import Host
+
+Act = Callable[[Host], Awaitable[object]]
+Bound = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way in which something dies.
+
+    `title` has a place for `lasts`: seconds between what begins it and what ends it. `short`: the same in the short
+    form, which the fault is not a part of without it. `allowed`: the longest silence, in seconds, by the seconds that
+    the fault has lasted.
+    """
+
+    name: str
+    title: str
+    begin: Act
+    end: Act | None = None
+    lasts: float = 0.0
+    short: float | None = None
+    allowed: Bound = lambda lasted: lasted + 2
+
+
+def shell(commands: str) -> Act:
+    """Run these commands on the host."""
+    return lambda host: host.shell(commands)
+
+
+def in_all(seconds: float) -> Bound:
+    """However long it takes."""
+    return lambda _: seconds
+
+
+def after(seconds: float) -> Bound:
+    """So much more than the fault itself lasts."""
+    return lambda lasted: lasted + seconds
+
+
+REDIS, DATABASE = 6379, 5432
+LATE = 10_000
+"""Added to a port: where what is delayed goes through."""
+
+POSTGRESQL = 'database=postgresql@$(ls /etc/postgresql)-main.service; systemctl {} "$database"'
+TERMINATE = (
+    'runuser -u postgres -- psql --no-psqlrc -qAtX -c "select count(pg_terminate_backend(pid)) from pg_stat_activity'
+    " where backend_type = 'client backend' and pid <> pg_backend_pid()\""
+)
+SUBSCRIBERS = (
+    "REDISCLI_AUTH=$(sed -n 's/^requirepass //p' /etc/redis/redis.conf)"
+    " redis-cli -s /run/redis/redis-server.sock client kill type {}"
+)
+HEAL = "nft delete table inet faults"
+
+
+def cut(port: int, how: str = "") -> str:
+    """Drop packets of a link in both directions."""
+    return (
+        "nft 'table inet faults { chain cut { type filter hook output priority 0;"
+        f" tcp dport {port} {how} drop; tcp sport {port} {how} drop; }}; }}'"
+    )
+
+
+def lead_through(port: int) -> str:
+    """Lead new connections of the application through `delay.py`, which is root's."""
+    return (
+        "nft 'table inet faults { chain late { type nat hook output priority -100;"
+        f" ip daddr 127.0.0.1 tcp dport {port} meta skuid != 0 redirect to :{port + LATE}; }}; }}'"
+    )
+
+
+def delay(port: int, end_connections: str) -> str:
+    """Let what goes over a link take 200 ms longer in each direction."""
+    begin = f"systemd-run --quiet --unit faults-delay python3 /etc/salon-faults/delay.py 0.2 {port + LATE}:{port}"
+    listening = f"until ss -Hltn 'sport = :{port + LATE}' | grep -q .; do sleep 0.05; done"
+    return "\n".join((begin, listening, lead_through(port), end_connections))
+
+
+UNDELAY = f"{HEAL}; systemctl stop faults-delay.service"
+
+FAULTS = (
+    Fault(
+        "kill-process",
+        "`kill -9` of one process",
+        shell("systemctl kill --signal KILL daphne@1.service"),
+        short=0,
+        allowed=in_all(3),
+    ),
+    Fault(
+        "stop-process",
+        "`SIGSTOP` of one process for {:g} s",
+        shell("systemctl kill --kill-whom main --signal STOP daphne@2.service"),
+        shell("systemctl kill --kill-whom main --signal CONT daphne@2.service || true"),
+        lasts=40,
+    ),
+    Fault(
+        "restart-processes",
+        "`systemctl restart` of each process in turn",
+        shell("for number in 1 2 3; do systemctl restart daphne@$number.service; done"),
+        short=0,
+        allowed=in_all(3),
+    ),
+    Fault("restart-redis", "Redis restarted", shell("systemctl restart redis-server.service")),
+    Fault(
+        "kill-redis",
+        "Redis killed for {:g} s",
+        shell("systemctl kill --signal KILL redis-server.service; systemctl stop redis-server.service"),
+        shell("systemctl start redis-server.service"),
+        lasts=30,
+        short=5,
+    ),
+    Fault("end-subscriptions", "Redis' `CLIENT KILL TYPE pubsub`", shell(SUBSCRIBERS.format("pubsub"))),
+    Fault("restart-database", "PostgreSQL restarted", shell(POSTGRESQL.format("restart")), short=0),
+    Fault(
+        "kill-database",
+        "PostgreSQL killed for {:g} s",
+        shell(f"{POSTGRESQL.format('kill --signal KILL')}; {POSTGRESQL.format('stop')}"),
+        shell(POSTGRESQL.format("start")),
+        lasts=30,
+    ),
+    Fault("end-sessions", "PostgreSQL's `pg_terminate_backend` on all", shell(TERMINATE)),
+    Fault("reload-nginx", "nginx reloaded", shell("systemctl reload nginx.service")),
+    Fault("restart-nginx", "nginx restarted", shell("systemctl restart nginx.service")),
+    Fault(
+        "cut-redis",
+        "the link to Redis cut for {:g} s",
+        shell(cut(REDIS)),
+        shell(HEAL),
+        lasts=20,
+        short=5,
+    ),
+    Fault(
+        "cut-database",
+        "the link to the database cut for {:g} s",
+        shell(cut(DATABASE)),
+        shell(HEAL),
+        lasts=20,
+        short=5,
+    ),
+    Fault(
+        "lossy-redis",
+        "5 % of the packets to and from Redis lost, for {:g} s",
+        shell(cut(REDIS, "numgen random mod 100 < 5")),
+        shell(HEAL),
+        lasts=20,
+    ),
+    Fault(
+        "lossy-database",
+        "5 % of the packets to and from the database lost, for {:g} s",
+        shell(cut(DATABASE, "numgen random mod 100 < 5")),
+        shell(HEAL),
+        lasts=20,
+    ),
+    Fault(
+        "late-redis",
+        "200 ms of delay to and from Redis, for {:g} s",
+        shell(delay(REDIS, SUBSCRIBERS.format("pubsub") + "; " + SUBSCRIBERS.format("normal"))),
+        shell(UNDELAY),
+        lasts=20,
+    ),
+    Fault(
+        "late-database",
+        "200 ms of delay to and from the database, for {:g} s",
+        shell(delay(DATABASE, TERMINATE)),
+        shell(UNDELAY),
+        lasts=20,
+    ),
+    Fault(
+        "full-disk",
+        "the database's disk full for {:g} s",
+        shell("cd /var/lib/postgresql; fallocate -l $(df --output=avail -B1 . | tail -1) ballast"),
+        shell("rm /var/lib/postgresql/ballast"),
+        lasts=20,
+    ),
+    Fault(
+        "turn-clock",
+        "the clock of application and database set an hour forwards, and back after {:g} s",
+        shell("echo +3600 >/etc/salon-faults/clock"),
+        shell("echo +0 >/etc/salon-faults/clock"),
+        lasts=10,
+    ),
+    Fault("reboot", "the whole host rebooted", lambda host: host.restart(), allowed=after(10)),
+)
+
+RESTORE = f"""
+{HEAL} 2>/dev/null || true
+systemctl stop faults-delay.service 2>/dev/null || true
+rm -f /var/lib/postgresql/ballast
+echo +0 >/etc/salon-faults/clock
+systemctl kill --kill-whom main --signal CONT 'daphne@*.service' 2>/dev/null || true
+systemctl start redis-server.service nginx.service
+{POSTGRESQL.format("start")}
+for number in 1 2 3; do systemctl start daphne@$number.service; done
+"""
+"""Undoes whatever a fault that went wrong has left."""
