@@ -70,6 +70,11 @@ class Change:
         return UserStatus(UserStatusData(self.user_id, self.after, protocol.timestamp(self.last_seen)))
 
 
+def _open(user_id: int) -> list[Connection]:
+    """Her connections to this process."""
+    return [each for each in hub.connections(user_id) if not each.is_closing]
+
+
 def most_present(statuses: list[Status]) -> Status:
     """How present a person is who is there in several places; offline when she is nowhere."""
     return max(statuses, key=RANK.__getitem__, default="offline")
@@ -185,6 +190,10 @@ def _refusal(here: Here, mine: tuple[str, int] | None, elsewhere: Rows) -> ChatE
     together = here.connections + sum(connections for _, connections in elsewhere.values())
     if here.connections <= (mine[1] if mine else 0) or together <= settings.CONNECTIONS_PER_PERSON:
         return None
+    return _too_many()
+
+
+def _too_many() -> ChatError:
     return ChatError(
         ErrorCode.TOO_MANY_CONNECTIONS,
         f"You have {settings.CONNECTIONS_PER_PERSON} connections already; close one and connect again.",
@@ -292,6 +301,10 @@ class Keeper:
 
     async def arrived(self, connection: Connection) -> None:
         """She has a new connection here. Raises `ChatError`: `too_many_connections`, `revoked`, `unavailable`."""
+        # Who has too many at this process alone is refused before she waits in a line for the database: thousands at
+        # once would be long in it, and none of the first would be let in as long as the others count.
+        if len(_open(connection.person.id)) > settings.CONNECTIONS_PER_PERSON:
+            raise _too_many()
         await self._record_and_tell(connection.person.id)
 
     async def said(self, connection: Connection, status: Status) -> None:
@@ -398,7 +411,7 @@ class Keeper:
     def _here(self, asked: list[tuple[int, bool]]) -> list[Here]:
         found = []
         for user_id, is_told in asked:
-            here = [each.status for each in hub.connections(user_id) if not each.is_closing]
+            here = [each.status for each in _open(user_id)]
             found.append(Here(user_id, most_present(here) if here else None, len(here), is_told))
         return found
 

@@ -1,6 +1,7 @@
 """Limits: what is too much is refused with when to try again, and what is far too much is closed."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 from api import Api
@@ -149,6 +150,23 @@ async def test_too_many_connections_at_all_processes_together(small, school):
                 assert await fourth.closed() == 4429
         for client in (first, second, third):
             await client.settle()
+
+
+async def test_of_far_too_many_at_once_as_many_as_may_come_in(small, school):
+    person = school.person()
+
+    async def come():
+        """What a connection is closed with, or None when it is let in and stays."""
+        client = await stack.enter_async_context(connected(small, person.token))
+        await client.send("ping", {})
+        if (event := await client.receive())["type"] == "pong":
+            return None
+        assert event["data"]["code"] == "too_many_connections", event
+        return await client.closed()
+
+    async with AsyncExitStack() as stack:
+        codes = await asyncio.gather(*(come() for _ in range(30)))
+    assert sorted(codes, key=bool) == [None] * 3 + [4429] * 27
 
 
 async def test_a_second_try_opens_no_door(small, school):
