@@ -18,7 +18,7 @@ from load.crew import Crew
 from load.criteria import judge
 from load.generator import prepare
 from load.machine import machine, versions
-from load.scenarios import capacity, handshakes, idle, processes, rooms, soak, tls
+from load.scenarios import capacity, handshakes, idle, processes, rooms, soak, tls, unruly
 from load.stage import Stage
 
 CONTENDERS = {each.letter: each for each in (Salon, SalonOnDaphne, Tutorial, SocketIO, Ws)}
@@ -32,9 +32,13 @@ SCENARIOS = {
     "two-processes": processes.two_processes,
     "nginx": tls.nginx_tls,
     "soak": soak.soak,
+    "unruly": unruly.unruly,
 }
-QUICK = [name for name in SCENARIOS if name not in ("two-processes", "nginx", "soak")]
-FULL = [name for name in SCENARIOS if name != "soak"]
+BY_NAME = ("soak", "unruly")
+"""Those that run only when they are asked for."""
+
+QUICK = [name for name in SCENARIOS if name not in ("two-processes", "nginx", *BY_NAME)]
+FULL = [name for name in SCENARIOS if name not in BY_NAME]
 BUILD = PROJECT / "build"
 
 

@@ -35,6 +35,17 @@ def resident(pids: Iterable[int]) -> float:
     return total
 
 
+def forget_greatest(pid: int) -> None:
+    """Have `greatest_resident` count from now on."""
+    (PROC / f"{pid}/clear_refs").write_text("5")
+
+
+def greatest_resident(pid: int) -> float:
+    """The most bytes that a process has held in memory at any one time, what it shares with others included (RSS)."""
+    lines = (PROC / f"{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+
+
 class PostgreSQLClock:
     """CPU of a PostgreSQL as far as it works for `database`: its backends, and the background processes.
 

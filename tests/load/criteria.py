@@ -77,6 +77,7 @@ def judge(results: Results, totals: dict[str, dict[str, float]]) -> list[Criteri
         lambda: get("soak", "a", "mib_at_the_end") / get("soak", "a", "mib_after_warm_up"),
         1.05,
     )
+    _beside_unruly(judged, results)
     if total := totals.get("a"):
         wrong = sum(total.get(name, 0) for name in COUNTED)
         sentence = "(a): messages lost, doubled, out of order or not to be sent, and connections dropped"
@@ -107,3 +108,22 @@ def _added_by_nginx(judged: list[Criterion], get: Callable[[str, str, str], floa
         "the same: all processes, beside clients that come directly": through - directly,
     }
     judged += [Criterion(7, sentence, value, None, None) for sentence, value in sentences.items()]
+
+
+MEMORY_MAX = 1024
+"""MiB that one process may take before systemd ends it: `daphne_memory_max` of the role."""
+
+
+def _beside_unruly(judged: list[Criterion], results: Results) -> None:
+    if "unruly" not in results:
+        return
+    beside = results["unruly"].figures
+    for who, figures in beside.items():
+        value = figures["p99_ratio"].median
+        judged.append(Criterion(10, f"{who}: p99 of the others / without", value, 3, value < 3))
+    if beside:
+        most = max(figures["greatest_mib"].greatest for figures in beside.values())
+        sentence = "MiB of memory of (a) beside them, at its greatest"
+        judged.append(Criterion(10, sentence, most, MEMORY_MAX, most < MEMORY_MAX))
+        wrong = sum(figures[name].greatest for figures in beside.values() for name in ("lost", "doubled"))
+        judged.append(Criterion(10, "messages of the others lost or doubled beside them", wrong, 0, not wrong))

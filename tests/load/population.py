@@ -41,7 +41,9 @@ HUNDREDS = Family("hundreds", 20_001, 10_001, people=1_000, room_size=100)
 # A hundred connections of each person: who comes to a room of 5,000 people is told of 4,999 others, and they of her,
 # which is presence and not the delivery that is measured.
 LARGE = Family("large", 30_001, 20_001, people=50, room_size=50)
-FAMILIES = (FOURS, HUNDREDS, LARGE)
+# In each room ten who behave, and others who do not: see `scenarios/unruly.py`.
+CROWD = Family("crowd", 40_001, 30_001, people=320, room_size=32)
+FAMILIES = (FOURS, HUNDREDS, LARGE, CROWD)
 
 
 class Seats:

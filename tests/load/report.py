@@ -20,6 +20,9 @@ SHOWN = {
     "p50_ms": "half of the messages came within ms",
     "p99_ms": "99 % within ms",
     "p99.9_ms": "99.9 % within ms",
+    "p50_quiet_ms": "without the unruly ones: half within ms",
+    "p99_quiet_ms": "without them: 99 % within ms",
+    "p99_ratio": "99 %: beside them / without them",
     "lost": "lost",
     "doubled": "doubled",
     "dropped": "connections dropped",
@@ -39,8 +42,12 @@ SHOWN = {
     "carries_messages_per_second": "messages a second that it carries",
     "mib_after_warm_up": "MiB of memory after warm-up",
     "mib_at_the_end": "MiB of memory at the end",
+    "greatest_mib": "MiB of memory at its greatest (RSS)",
+    "log_lines": "lines in its log",
+    "calm_after_s": "seconds until it is quiet again",
     "generator_us_per_delivery": "load generator, CPU µs per delivery",
     "generator_busy": "load generator, share of a core",
+    "unruly_busy": "the unruly ones, share of a core",
 }
 """The figures that the table has, and what they are called there; those with a `:` are shown as they are named."""
 

@@ -1,13 +1,18 @@
 """The pure parts of the benchmark: what is counted must be counted rightly."""
 
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
+from load.bench import Result
 from load.client import GONE, OPEN, Client
 from load.contenders import node
+from load.criteria import judge
 from load.figures import Figure, percentile, short
 from load.frames import CLOSE, PING, TEXT, Span, masked, walk
+from load.gang import OPEN as CAME_IN
+from load.gang import Flooding, Line, Returning
 from load.generator import Generator, Load, now
 from load.ledger import CONTENT_SIZE, STAMP_SIZE, Received, Tally, content, read_stamp, stamp
 from load.population import FOURS, Seats
@@ -238,3 +243,70 @@ def test_what_cannot_be_installed_is_skipped(monkeypatch, tmp_path):
 
     monkeypatch.setattr(subprocess, "run", fail)
     assert "could not be installed" in node._install.__wrapped__()
+
+
+def flooding(**changes):
+    """One who floods over a connection that keeps what it is given."""
+    gang, sent = Flooding([]), []
+    line = SimpleNamespace(seat=Seat(1, 1, "json", "", 1, 7), state=CAME_IN, unsent=b"", send=sent.append)
+    vars(line).update(changes)
+    gang.lines[0] = line
+    return gang, line, sent
+
+
+def test_who_floods_keeps_to_her_rate():
+    gang, _, sent = flooding()
+    for passed in (0.001, 0.0505, 0.0505, 0.1):
+        gang.act(passed)
+    assert gang.counts["frames"] == 1000
+    assert [data.count(b"\x37\xfa\x21\x3d") for data in sent] == [10, 495, 0, 495]
+
+
+def test_a_flood_does_not_make_up_for_what_was_not_taken():
+    gang, line, sent = flooding(unsent=b"rest")
+    gang.act(0.05)
+    assert (gang.counts["frames"], sent) == (0, [])
+    line.unsent = b""
+    gang.act(0.06)
+    assert gang.counts["frames"] == 100
+    gang.act(5.0)
+    assert gang.counts["frames"] == 1100
+
+
+def test_those_who_return_wait_for_each_other_but_not_for_ever():
+    seats = [Seat(number, 1, "json", "", number, 7) for number in (1, 2)]
+    gang, come = Returning(seats), []
+    gang.come = come.append
+    one, two = Line.__new__(Line), Line.__new__(Line)
+    one.seat, two.seat = seats
+    gang.act(0.0)
+    gang.heard(one, b'{"type":"pong"}')
+    gang.act(1.0)
+    assert come == []
+    gang.heard(two, b'{"type":"history","data":{"last_seq":12}}')
+    assert gang.known[2] == 12
+    gang.heard(two, b'{"type":"pong"}')
+    gang.act(1.1)
+    assert come == seats
+    gang.act(1.1 + gang.longest_wave - 0.1)
+    assert come == seats
+    gang.act(1.1 + gang.longest_wave)
+    assert come == seats * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "held"),
+    [
+        ({}, [True, True, True]),
+        ({"p99_ratio": 3.0}, [False, True, True]),
+        ({"greatest_mib": 1024.0}, [True, False, True]),
+        ({"doubled": 1.0}, [True, True, False]),
+        ({"lost": 1.0}, [True, True, False]),
+    ],
+)
+def test_what_is_asked_of_salon_beside_unruly_clients(changes, held):
+    values = {"p99_ratio": 2.9, "greatest_mib": 200.0, "lost": 0.0, "doubled": 0.0} | changes
+    figures = {name: Figure.of([value]) for name, value in values.items()}
+    judged = judge({"unruly": Result("", "", {"a, beside one": figures})}, {})
+    assert [each.holds for each in judged] == held
+    assert {each.number for each in judged} == {10}
