@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gc
 import json
+import os
 import resource
 from pathlib import Path
 
@@ -44,6 +45,7 @@ async def http(scope, send):
         "taken": len(taken),
         "in_order": taken == sorted(taken),
         "slow_readers": direct._sockets.slow_readers if direct else 0,
+        "pid": os.getpid(),
         "loop": type(asyncio.get_running_loop()).__module__,
     }
     body = json.dumps(state).encode()

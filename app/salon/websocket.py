@@ -751,7 +751,11 @@ class WebSocket:
     # The event loop
 
     def _start_reading(self) -> None:
-        self._sockets.loop.add_reader(self._fd, self._readable)
+        try:
+            self._sockets.loop.add_reader(self._fd, self._readable)
+        except RuntimeError:
+            # uvloop watches no more where an error came, though what was read last was still what the peer had said.
+            self.broken()
 
     def _stop_reading(self) -> None:
         self._sockets.loop.remove_reader(self._fd)

@@ -1,10 +1,13 @@
 """The server's side of a WebSocket around its frames: the handshake, the application's part, bounds, and time."""
 
 import json
+import os
+import signal
 import socket
 import ssl
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 from echo_server import echo_server
@@ -306,6 +309,27 @@ def test_those_who_vanish_take_nobody_with_them(port):
     for each in (speaker, *others[::2]):
         each.socket.close()
     wait_until(lambda: get(port)["crowd"] == before, "the end of all")
+
+
+def test_who_answers_a_close_with_a_message_and_is_gone_is_no_error(tmp_path):
+    """What she said last is read, and the error behind it is told by nobody: uvloop watches such a socket no more."""
+    with echo_server(tmp_path) as port:
+        pid = get(port)["pid"]
+        open_files = Path(f"/proc/{pid}/fd")
+        before = len(list(open_files.iterdir()))
+        for _ in range(5):
+            peer = Raw(port).open()
+            peer.send(frame(TEXT, "close 4000 bye"))
+            assert peer.frame()[0] == CLOSE
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                peer.send(frame(TEXT, "late"))
+                peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                peer.socket.close()
+            finally:
+                os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: len(list(open_files.iterdir())) <= before, "the end of all")
+    assert "could not be handled" not in (tmp_path / "server.log").read_text()
 
 
 def test_an_idle_connection_takes_a_few_kilobytes(port):
