@@ -13,9 +13,11 @@ from salon.websocket import broadcast
 
 crowd = set()
 gate = asyncio.Event()
-"""Opened and closed by requests for `/open` and `/shut`."""
+"""Opened and closed by requests for `/open` and `/shut`; the end of an `/opener` opens it too."""
 taken = []
 """What `/gated` has taken."""
+waiting = []
+"""Requests that wait: for `/patient` until the gate is open, for `/stubborn` for ever."""
 
 
 async def application(scope, receive, send):
@@ -34,6 +36,12 @@ async def http(scope, send):
         case "/shut":
             gate.clear()
             taken.clear()
+        case "/patient":
+            waiting.append(scope)
+            await gate.wait()
+        case "/stubborn":
+            waiting.append(scope)
+            await asyncio.Event().wait()
     gc.collect()
     usage = resource.getrusage(resource.RUSAGE_SELF)
     direct = next(iter(crowd), None)
@@ -43,6 +51,7 @@ async def http(scope, send):
         "crowd": len(crowd),
         "queued": max((each.queued for each in crowd), default=0),
         "taken": len(taken),
+        "waiting": len(waiting),
         "in_order": taken == sorted(taken),
         "slow_readers": direct._sockets.slow_readers if direct else 0,
         "pid": os.getpid(),
@@ -51,6 +60,11 @@ async def http(scope, send):
     body = json.dumps(state).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
+
+
+def directory():
+    """Where the test and the application leave something for each other."""
+    return Path(os.environ["SALON_DATA_DIR"])
 
 
 def resident():
@@ -111,6 +125,29 @@ async def gated(scope, receive, send):
     while (event := await receive())["type"] == "websocket.receive":
         taken.append(int(event["text"][:8]))
     taken.append(2**31)
+
+
+async def recorder(scope, receive, send):
+    """Notes what it is told, to the end."""
+    await send({"type": "websocket.accept"})
+    told = {"type": ""}
+    while told["type"] != "websocket.disconnect":
+        told = await receive()
+        with (directory() / "record").open("a") as record:
+            record.write(json.dumps(told) + "\n")
+
+
+async def opener(scope, receive, send):
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+    gate.set()
+
+
+async def stubborn(scope, receive, send):
+    """Does not want to know of the end."""
+    await send({"type": "websocket.accept"})
+    await asyncio.Event().wait()
 
 
 async def race(scope, receive, send):
@@ -176,8 +213,11 @@ PATHS = {
     "/fail": fail,
     "/fail-later": fail_later,
     "/gated": gated,
+    "/opener": opener,
     "/race": race,
+    "/record": recorder,
     "/reject": reject,
     "/scope": tell_scope,
     "/silent": silent,
+    "/stubborn": stubborn,
 }

@@ -93,7 +93,7 @@ class ErrorCode(StrEnum):
 
 
 class CloseCode(IntEnum):
-    """WebSocket close codes (RFC 6455, 7.4.2: 4000 to 4999 are the application's own).
+    """WebSocket close codes (RFC 6455, 7.4.2: 4000 to 4999 are the application's own; 1012 is in IANA's registry).
 
     4400 to 4499: what the client did; 4500 to 4599: the server's own trouble.
     """
@@ -107,6 +107,7 @@ class CloseCode(IntEnum):
         code.meaning = meaning
         return code
 
+    SERVICE_RESTART = 1012, "The server is being restarted; come back, and get what was missed."
     UNAUTHENTICATED = 4401, "The connection has no valid identity; the `error` event before says why."
     SLOW_READER = 4408, "The client did not read what it was sent; come back, and get what was missed."
     RATE_LIMITED = 4429, "Too much in too short a time; come back after the `retry_after` of the `error` event before."

@@ -39,6 +39,6 @@ def favour() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     # What is loaded stays. To look through all of it for garbage again and again stops the process for longer than a
     # message is under way.
-    gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+    gc.enable()

@@ -7,13 +7,16 @@ and written here. What differs from an ASGI server's usual ways:
 - ready-made frames can be given to many sockets (`broadcast`), which an application finds in its scope's
   `extensions["salon.direct"]["socket"]`: see `WebSocket.send_frames`, `broadcast`, `close` and `queued`;
 - what waits for a client that does not read is bounded, and so is what a client sends before the application takes it;
-- an idle connection has no timer, and no buffer.
+- an idle connection has no timer, and no buffer;
+- when the server ends, each is closed with 1012 (`WebSockets.drain`), and what a client has said until it answers that
+  still reaches the application.
 """
 
 import asyncio
 import contextlib
 import logging
 import math
+import random
 import socket
 import struct
 from collections import deque
@@ -42,6 +45,9 @@ logger = logging.getLogger(__name__)
 SLOW_READER = CloseCode.SLOW_READER.value
 """The close code for a client that does not read what it is sent (RFC 6455, 7.4.2)."""
 
+SERVICE_RESTART = CloseCode.SERVICE_RESTART.value
+"""The close code for everybody when the server ends."""
+
 READ_SIZE = 64 * 1024
 """Bytes that one read takes."""
 
@@ -60,9 +66,24 @@ MAX_DISCARDED = 64 * 1024 * 1024
 BATCH = 64 * 1024
 """Bytes of waiting frames that are joined for one write."""
 
-CONNECTING, DENYING, OPEN, CLOSING, ENDING, FLUSHING, CLOSED = range(7)
-"""States: the application has not answered; answers with HTTP; frames go both ways; a close frame is sent and its
-answer waited for; all that is left is to send what waits and to see the peer end; the same, the peer has ended; gone.
+CLOSES_PER_SECOND = 500
+"""How many connections a drain closes in a second, unless that took longer than `SPREAD`: who is closed comes back, and
+to let somebody in takes far longer than to close."""
+
+SPREAD = 2.0
+"""Seconds over which a drain closes its connections at most."""
+
+ANSWER_TIMEOUT = 1.0
+"""Seconds that a peer has to answer the close frame of a drain: phones that have vanished are in every crowd, and all
+who want to come back wait for this process meanwhile."""
+
+DRAIN_TIMEOUT = 2.5
+"""Seconds after which a drain has no connections left, however many there were."""
+
+CONNECTING, DENYING, OPEN, LEAVING, CLOSING, ENDING, FLUSHING, CLOSED = range(8)
+"""States: the application has not answered; answers with HTTP; frames go both ways; a close frame is sent and what the
+peer says still counts; a close frame is sent and only its answer is waited for; all that is left is to send what waits
+and to see the peer end; the same, the peer has ended; gone.
 """
 
 ABORT = struct.pack("ii", 1, 0)
@@ -85,21 +106,52 @@ class WebSockets:
         self.max_waiting_bytes = 2 * limit
         self.max_small = int(min(65535, limit))
         """Bytes of a text frame that is within all limits, and whose length is written in two bytes."""
-        self.is_stopping = False
         self.slow_readers = 0
         """How many were closed because they did not read."""
+        self._on_empty: asyncio.Future[None] | None = None
 
-    async def stop(self, patience: float) -> None:
-        """Cancel all applications, wait for them so many seconds, and drop the connections."""
-        self.is_stopping = True
-        running = {each.task for each in self.all if each.task}
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=patience)
+    async def drain(self) -> None:
+        """Close every connection with 1012, spread in time and in no order, and see them go; drop who does not.
+
+        Ends after `DRAIN_TIMEOUT` seconds at the latest. Applications may run on.
+        """
+        begun = self.loop.time()
+        leaving = list(self.all)
+        random.shuffle(leaving)
+        rate = closing_rate(len(leaving))
+        for number, each in enumerate(leaving):
+            if (wait := begun + number / rate - self.loop.time()) > 0:
+                await asyncio.sleep(wait)
+            each.leave()
+        await self.empty(min(ANSWER_TIMEOUT, begun + DRAIN_TIMEOUT - self.loop.time()))
         for each in list(self.all):
             each.drop()
-        self.wheel.stop()
+
+    async def empty(self, patience: float) -> None:
+        """Wait until nobody is connected and all applications have ended, but not more than so many seconds."""
+        if self.all:
+            self._on_empty = self.loop.create_future()
+            await asyncio.wait([self._on_empty], timeout=patience)
+
+    async def cancel(self, patience: float) -> None:
+        """Cancel the applications that still run, and wait for them so many seconds."""
+        if running := {each.task for each in self.all if each.task}:
+            logger.warning("%d applications of WebSockets took too long to end, and were cancelled", len(running))
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=patience)
+
+    def forget(self, gone: "WebSocket") -> None:
+        """It is gone, and its application has ended."""
+        self.wheel.remove(gone)
+        self.all.discard(gone)
+        if not self.all and self._on_empty and not self._on_empty.done():
+            self._on_empty.set_result(None)
+
+
+def closing_rate(count: int) -> float:
+    """How many of so many connections a drain closes in a second."""
+    return max(CLOSES_PER_SECOND, count / SPREAD)
 
 
 def upgrade(sockets: WebSockets, transport: ITransport, peer: IAddress, head: Head | Refusal) -> "WebSocket":
@@ -117,14 +169,22 @@ def upgrade(sockets: WebSockets, transport: ITransport, peer: IAddress, head: He
     else:
         connection = TransportWebSocket(sockets, TransportSocket(transport), client)
     try:
-        if sockets.is_stopping:
-            raise Refusal(503, "The server is being restarted; come back in a moment")
+        if sockets.server.is_draining:
+            raise _restarting()
         if isinstance(head, Refusal):
             raise head
         connection.start(handshake.read(head), [str(local.host), local.port] if has_address else None)
     except Refusal as refusal:
         connection.refuse(refusal.status, refusal.sentence, refusal.headers)
     return connection
+
+
+def _restarting() -> Refusal:
+    """What a handshake is answered with that comes too late: a proxy can give it to another process unnoticed.
+
+    To let somebody in who is closed a moment later would cost her more: she would have to join her rooms twice.
+    """
+    return Refusal(503, "The server is being restarted; come back in a moment", [(b"Retry-After", b"1")])
 
 
 def _take_over(transport: Connection) -> socket.socket:
@@ -344,7 +404,7 @@ class WebSocket:
         elif kind == "websocket.close":
             code = message.get("code")
             self.close(frames.NORMAL if code is None else code, message.get("reason") or "")
-        elif self._state is OPEN:
+        elif self._state in (OPEN, LEAVING):
             raise RuntimeError(f"{kind} comes before the connection is accepted")
         elif kind == "websocket.accept":
             if self._state is DENYING:
@@ -390,16 +450,40 @@ class WebSocket:
             self.direct = None
             self._write(frame)
             self._tell(code, reason)
-            if self._state is not CLOSING:
-                return
-            if self._parser is None:
-                self._parser = Parser()
-            self._parser.skip()
-            self._sockets.wheel.file(self, CLOSE_TIMEOUT)
-            if self._parser.waiting:
-                # The peer may have closed already, behind messages that the application had no room for.
-                self._sockets.loop.call_soon(self._take_messages)
-            self._start_reading()
+            self._wait_for_answer()
+        elif self._state is LEAVING:
+            # A close frame is on its way already.
+            self._state = CLOSING
+            self._tell(SERVICE_RESTART)
+            self._wait_for_answer()
+
+    def leave(self) -> None:
+        """Close with 1012; what the peer says until it answers still reaches the application, and then the end.
+
+        A request that the application has not answered yet is refused with 503.
+        """
+        if self._state is CONNECTING:
+            refusal = _restarting()
+            self.refuse(refusal.status, refusal.sentence, refusal.headers)
+        elif self._state is OPEN:
+            self.direct = None
+            self._state = LEAVING
+            self._write(frames.close(SERVICE_RESTART))
+            if self._state is LEAVING:
+                self._sockets.wheel.file(self, CLOSE_TIMEOUT)
+
+    def _wait_for_answer(self) -> None:
+        """Whatever else the peer says is passed over."""
+        if self._state is not CLOSING:
+            return
+        if self._parser is None:
+            self._parser = Parser()
+        self._parser.skip()
+        self._sockets.wheel.file(self, CLOSE_TIMEOUT)
+        if self._parser.waiting:
+            # The peer may have closed already, behind messages that the application had no room for.
+            self._sockets.loop.call_soon(self._take_messages)
+        self._start_reading()
 
     def _application_ended(self, task: asyncio.Task[None]) -> None:
         self.task = None
@@ -415,10 +499,7 @@ class WebSocket:
         else:
             code = frames.NORMAL
         if self._state is CLOSED:
-            self._sockets.wheel.remove(self)
-            self._sockets.all.discard(self)
-        elif self._sockets.is_stopping:
-            pass
+            self._sockets.forget(self)
         elif self._state is CONNECTING:
             self.refuse(500, "Internal server error")
         elif self._state is DENYING:
@@ -440,13 +521,13 @@ class WebSocket:
 
     def _read_on(self) -> None:
         """Read again, once the application has made room."""
-        while self._is_paused and self._state is OPEN:
+        while self._is_paused and self._state in (OPEN, LEAVING):
             if len(self._inbox) > MAX_WAITING // 2 or self._inbox_size > self._sockets.max_waiting_bytes // 2:
                 return
             self._is_paused = False
             if self._parser:
                 self._take_messages()
-        if not self._is_paused and self._state is OPEN:
+        if not self._is_paused and self._state in (OPEN, LEAVING):
             self._start_reading()
 
     def _tell(self, code: int, reason: str = "") -> None:
@@ -507,7 +588,7 @@ class WebSocket:
         """Deal with what the parser has, as far as the application has room for it."""
         if (parser := self._parser) is None:
             return
-        while self._state in (OPEN, CLOSING) and not (self._is_paused and self._state is OPEN):
+        while OPEN <= self._state <= CLOSING and not (self._is_paused and self._state is not CLOSING):
             try:
                 if (found := parser.next()) is None:
                     if self._state is OPEN and parser.is_idle:
@@ -520,13 +601,13 @@ class WebSocket:
     def _handle(self, opcode: int, payload: str | bytes) -> None:
         if opcode == CLOSE:
             self._close_received(payload)
-        elif self._state is not OPEN:
+        elif self._state is CLOSING:
             pass
         elif opcode == TEXT:
             self._deliver({"type": "websocket.receive", "text": payload}, len(payload))
         elif opcode == BINARY:
             self._deliver({"type": "websocket.receive", "bytes": payload}, len(payload))
-        elif opcode == PING:
+        elif opcode == PING and self._state is OPEN:
             self._write(frames.pong(payload))
 
     def _close_received(self, payload: bytes) -> None:
@@ -536,6 +617,8 @@ class WebSocket:
             self._state = ENDING
             self._write(frames.close(code))
             self._tell(code, reason)
+        elif self._state is LEAVING:
+            self._tell(SERVICE_RESTART)
         self._end()
 
     def _fail(self, code: int, reason: str) -> None:
@@ -547,7 +630,9 @@ class WebSocket:
 
     def end_received(self) -> None:
         """The peer will send nothing more."""
-        if self._state in (CLOSING, ENDING) and self._queue is not None:
+        if self._state is LEAVING:
+            self._tell(SERVICE_RESTART)
+        if LEAVING <= self._state <= ENDING and self._queue is not None:
             self._state = FLUSHING
             self._stop_reading()
             return
@@ -676,6 +761,7 @@ class WebSocket:
         if self._state is CLOSED:
             return
         was_open = self._state >= OPEN
+        code = SERVICE_RESTART if self._state is LEAVING else frames.ABNORMAL
         self._state = CLOSED
         self.direct = self._parser = self._queue = None
         self.queued = 0
@@ -685,14 +771,13 @@ class WebSocket:
             with contextlib.suppress(OSError):
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
         self.socket.close()
-        self._tell(frames.ABNORMAL)
+        self._tell(code)
         if was_open:
             self._log("disconnected")
         if self.task:
             self._sockets.wheel.file(self, self._sockets.server.application_close_timeout)
         else:
-            self._sockets.wheel.remove(self)
-            self._sockets.all.discard(self)
+            self._sockets.forget(self)
 
     # Deadlines
 
@@ -706,7 +791,8 @@ class WebSocket:
             if self.task:
                 logger.warning("The application of %r took too long to end, and was cancelled", self)
                 self.task.cancel()
-        elif self._state is CLOSING and self._queue is None:
+        elif self._state in (LEAVING, CLOSING) and self._queue is None:
+            self._tell(SERVICE_RESTART)
             self._end()
         else:
             self.drop(abort=self._queue is not None)

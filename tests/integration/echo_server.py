@@ -13,6 +13,13 @@ from waiting import wait_until
 @contextmanager
 def echo_server(directory, *options, environment=None):
     """Runs during the block; gives its port."""
+    with echo_process(directory, *options, environment=environment) as (_, port):
+        yield port
+
+
+@contextmanager
+def echo_process(directory, *options, environment=None):
+    """The same; gives its process and its port."""
     port = free_port()
     command = [sys.executable, "-m", "salon.server", "echo:application", "--bind", "127.0.0.1", "--port", str(port)]
     with running(
@@ -28,4 +35,4 @@ def echo_server(directory, *options, environment=None):
     ) as process:
         wait_until(lambda: process.poll() is not None or get(port), "the server")
         assert process.poll() is None, (directory / "server.log").read_text()
-        yield port
+        yield process, port

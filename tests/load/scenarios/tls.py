@@ -18,7 +18,7 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "as deployed": (SOCKET, {}),
     "proxy_buffering on": (SOCKET, {r"proxy_buffering off": "proxy_buffering on"}),
     "tcp_nodelay off": (SOCKET, {r"proxy_buffering off;": "proxy_buffering off; tcp_nodelay off;"}),
-    "no keepalive to upstream": (SOCKET, {r"keepalive 16;": ""}),
+    "keepalive to upstream": (SOCKET, {r"least_conn;": "least_conn; keepalive 16;", r'default "close"': 'default ""'}),
     "upstream over TCP": (TCP, {}),
     "ssl_buffer_size 4k": (SOCKET, {r"ssl_session_tickets off;": "ssl_session_tickets off; ssl_buffer_size 4k;"}),
     "ssl_buffer_size 1400": (SOCKET, {r"ssl_session_tickets off;": "ssl_session_tickets off; ssl_buffer_size 1400;"}),
