@@ -260,9 +260,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _say(self, room_id: int, event: SendMessage) -> None:
         draft = Draft(room_id, self.connection.person, event.data.content, client_id=event.data.client_id)
         stored = await conversation.say(draft)
-        if room_id not in self.connection.rooms or not stored.is_new:
-            # Her own message is also her receipt, joined or not.
-            self.connection.send(protocol.encode(Message(stored.message, room_id)))
+        if room_id in self.connection.rooms and (stored.is_new or hub.brings(self.connection, stored.message)):
+            # It comes, or has come, in its turn.
+            return
+        # Her own message is also her receipt, joined or not.
+        self.connection.send(protocol.encode(Message(stored.message, room_id)))
 
 
 def _internal() -> ChatError:

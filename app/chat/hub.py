@@ -204,6 +204,17 @@ class Hub:
         self._deliver_here(envelopes)
         self._relay.send_soon(envelopes)
 
+    def brings(self, connection: Connection, message: MessageData) -> bool:
+        """Whether a stored message, which may have been told by another process, is yet to come to a socket that has
+        joined its room: before it come others, which a receipt must not overtake."""
+        audience, attendance = self._rooms[message.chat], connection.rooms[message.chat]
+        position = audience.order.position
+        if position is None or message.seq <= max(position, attendance.after):
+            return False
+        audience.order.expect(message.seq)
+        self.gaps.notice(message.chat, audience)
+        return True
+
     async def finish(self) -> None:
         """Wait until what was told is published."""
         await self._relay.finish()

@@ -10,10 +10,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
-from chat import asyncapi, database, messages, rooms
+from chat import asyncapi, database, messages, rooms, services
 from chat.hub import hub
 from chat.people import person
 from chat.protocol import ChatError
+from chat.services import Service
 
 NEWEST = 50
 """Messages of each room that the page starts with."""
@@ -50,15 +51,23 @@ async def healthz(request: HttpRequest) -> HttpResponse:
 
 
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when the database and the channel layer answer, else 503 that names which does not."""
-    checks = {"database": database.query(_ask_database), "channel_layer": hub.check()}
-    outcomes = await asyncio.gather(*checks.values(), return_exceptions=True)
+    """200 when the database and the channel layer answer, else 503 that names which does not, and since when.
+
+    A database that answers and stores no messages is named too, as `storage`.
+    """
+    checks = (
+        (services.database, "database", database.probe(_ask_database)),
+        (services.channel_layer, "channel_layer", hub.check()),
+    )
+    outcomes = await asyncio.gather(*(check for _, _, check in checks), return_exceptions=True)
     state = {
-        name: "ok" if not isinstance(outcome, Exception) else _why(outcome)
-        for name, outcome in zip(checks, outcomes, strict=True)
+        name: _why(outcome, service) if isinstance(outcome, Exception) else "ok"
+        for (service, name, _), outcome in zip(checks, outcomes, strict=True)
     }
-    ready = all(value == "ok" for value in state.values())
-    return JsonResponse(state, status=200 if ready else 503)
+    status = 200 if all(value == "ok" for value in state.values()) else 503
+    if services.storage.is_away:
+        state["storage"] = f"No message could be stored for {services.storage.away_for:.0f} seconds."
+    return JsonResponse(state, status=status)
 
 
 async def websocket_document(request: HttpRequest) -> JsonResponse:
@@ -76,5 +85,6 @@ def _ask_database() -> None:
         cursor.execute("SELECT 1")
 
 
-def _why(error: Exception) -> str:
-    return error.sentence if isinstance(error, ChatError) else type(error).__name__
+def _why(error: Exception, service: Service) -> str:
+    sentence = error.sentence if isinstance(error, ChatError) else f"{type(error).__name__}."
+    return f"{sentence} It has not answered for {service.away_for:.0f} seconds." if service.is_away else sentence

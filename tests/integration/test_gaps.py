@@ -210,3 +210,22 @@ async def test_an_edit_that_nobody_could_be_told_of_is_told_when_redis_is_back(t
         channel_layer.start()
         event = (await far.expect("room_update", within=LATE))["data"]
         assert (event["kind"], event["message"]["content"]) == ("message_edited", "right")
+
+
+async def test_the_answer_to_a_message_that_is_sent_again_overtakes_nothing(two, trio, channel_layer):
+    """Who came back after it would ask for what follows it, and never get what was before."""
+    writer, *_, room = trio
+    async with in_the_room(two, trio) as (here, near, far):
+        refuse_publishing(channel_layer)
+        again = {"room_id": room, "content": "three", "client_id": "again"}
+        async with connected(two, writer.token, process=1) as other:
+            # What is stored there comes here only by the database.
+            await far.say(room, "one")
+            await far.say(room, "two")
+            assert await heard(far, 2) == ["one", "two"]
+            await other.send("message", again)
+            assert (await other.expect("message"))["data"]["content"] == "three"
+        await here.send("message", again)
+        assert await heard(here, 3) == ["one", "two", "three"]
+        await here.settle()
+        assert await heard(near, 3) == ["one", "two", "three"]

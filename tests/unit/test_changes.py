@@ -30,7 +30,7 @@ def log(monkeypatch):
             self.pruned.append(before)
 
     log = Log()
-    monkeypatch.setattr(database, "probe", log.query_ahead)
+    monkeypatch.setattr(database, "probe", log.probe)
     monkeypatch.setattr(database, "query", log.query)
     return log
 
