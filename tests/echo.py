@@ -9,7 +9,7 @@ import resource
 from pathlib import Path
 
 from salon import frames
-from salon.websocket import broadcast
+from salon.websocket import ANSWER_TIMEOUT, broadcast
 
 crowd = set()
 gate = asyncio.Event()
@@ -130,6 +130,9 @@ async def gated(scope, receive, send):
 async def recorder(scope, receive, send):
     """Notes what it is told, to the end."""
     await send({"type": "websocket.accept"})
+    if scope["path"] == "/sleep":
+        # Until a client that does not answer its close has been dropped.
+        await asyncio.sleep(ANSWER_TIMEOUT + 0.5)
     told = {"type": ""}
     while told["type"] != "websocket.disconnect":
         told = await receive()
@@ -219,5 +222,6 @@ PATHS = {
     "/reject": reject,
     "/scope": tell_scope,
     "/silent": silent,
+    "/sleep": recorder,
     "/stubborn": stubborn,
 }

@@ -184,7 +184,7 @@ class Request(WebRequest):
     def handle_reply(self, message: dict) -> None:
         """Called by Daphne with what the application answers."""
         super().handle_reply(message)
-        if message["type"] == "http.response.start" and self.server.is_draining and self.channel:
+        if self.server.is_draining and self.channel and message.get("type") == "http.response.start":
             # Nothing is written before the body.
             self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
             self.channel.persistent = False
@@ -460,13 +460,13 @@ class Server(DaphneServer):
 
     async def _drain(self) -> None:
         self.is_draining = True
-        notify("STOPPING=1")
-        # Says where it hangs, too.
-        faulthandler.dump_traceback_later(END_TIMEOUT, exit=True)
         if self.signal_handlers:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
         try:
+            notify("STOPPING=1")
+            # Says where it hangs, too.
+            faulthandler.dump_traceback_later(END_TIMEOUT, exit=True)
             await asyncio.gather(
                 *(maybeDeferred(port.stopListening).asFuture(self.websockets.loop) for port in self._ports)
             )

@@ -598,6 +598,12 @@ class WebSocket:
             except ProtocolError as error:
                 self._fail(error.code, error.reason)
 
+    def _take_the_rest(self) -> None:
+        """Nothing more will come: what has come reaches the application, whether it has room for it or not."""
+        while self._is_paused and self._parser and self._parser.waiting:
+            self._is_paused = False
+            self._take_messages()
+
     def _handle(self, opcode: int, payload: str | bytes) -> None:
         if opcode == CLOSE:
             self._close_received(payload)
@@ -760,6 +766,8 @@ class WebSocket:
         """End the TCP connection now; `abort`: and forget what the kernel still has to send."""
         if self._state is CLOSED:
             return
+        if self._state is LEAVING:
+            self._take_the_rest()
         was_open = self._state >= OPEN
         code = SERVICE_RESTART if self._state is LEAVING else frames.ABNORMAL
         self._state = CLOSED

@@ -131,6 +131,21 @@ def test_what_the_application_had_no_room_for_is_handled(echo):
     end(process)
 
 
+def test_what_was_read_of_a_client_that_does_not_answer_is_handled_too(echo, tmp_path):
+    """More than the application has room for at once."""
+    process, port = echo
+    said = [f"{number}" for number in range(200)]
+    with Raw(port) as peer:
+        peer.open("/sleep")
+        peer.send(b"".join(frame(TEXT, each) for each in said))
+        process.terminate()
+        assert peer.rest() == [RESTART]
+    end(process)
+    *found, last = record(tmp_path)
+    assert [each["text"] for each in found] == said
+    assert (last["type"], last["code"]) == ("websocket.disconnect", CloseCode.SERVICE_RESTART)
+
+
 def test_who_does_not_answer_holds_up_nobody(echo):
     process, port = echo
     with Raw(port) as silent, Raw(port) as good:

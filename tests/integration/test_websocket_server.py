@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from echo_server import echo_server
+from echo_server import echo_process, echo_server
 from raw import CLOSE, KEY, PING, PONG, TEXT, Raw, close, code_of, frame, get, request
 from target import free_port
 from websockets.utils import accept_key
@@ -436,7 +436,7 @@ def test_over_tls(tmp_path):
     )
     port = free_port()
     endpoint = f"ssl:{port}:privateKey={key}:certKey={certificate}:interface=127.0.0.1"
-    with echo_server(tmp_path, "--endpoint", endpoint):
+    with echo_process(tmp_path, "--endpoint", endpoint) as (process, _):
         context = ssl.create_default_context(cafile=certificate)
         for way in WAYS:
             with Raw(port) as peer:
@@ -455,6 +455,14 @@ def test_over_tls(tmp_path):
             slow.send(frame(TEXT, "big 100") * 60)
             found = slow.rest()
             assert code_of(found) in (1006, 4408) or len(found) == 60
+        with Raw(port) as peer:
+            peer.socket = context.wrap_socket(peer.socket, server_hostname="127.0.0.1")
+            peer.open()
+            process.terminate()
+            assert peer.frame() == (CLOSE, (1012).to_bytes(2, "big"))
+            peer.send(close(1012))
+            assert peer.rest() == []
+        assert process.wait(30) == 0
 
 
 def test_over_a_unix_socket(tmp_path):

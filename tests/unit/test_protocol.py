@@ -102,3 +102,5 @@ def test_content_that_a_database_refuses_is_refused_before(content):
 
 def test_close_codes_say_whose_fault_it_was():
     assert all(4400 <= code <= 4599 for code in CloseCode if code is not CloseCode.SERVICE_RESTART)
+    # It is the registry's, and so known to clients that know nothing of Salon.
+    assert CloseCode.SERVICE_RESTART == 1012
