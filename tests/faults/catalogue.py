@@ -52,13 +52,15 @@ LATE = 10_000
 """Added to a port: where what is delayed goes through."""
 
 POSTGRESQL = 'database=postgresql@$(ls /etc/postgresql)-main.service; systemctl {} "$database"'
-QUERY = "runuser -u postgres -- psql --no-psqlrc -qAtX -c"
 TERMINATE = (
-    f'{QUERY} "select count(pg_terminate_backend(pid)) > 0 from pg_stat_activity'
+    'runuser -u postgres -- psql -qAtXc "select count(pg_terminate_backend(pid)) > 0 from pg_stat_activity'
     " where backend_type = 'client backend' and pid <> pg_backend_pid()\" | grep -qx t"
 )
 CLOCK = "/etc/salon-faults/clock"
-TURNED = f'until {QUERY} "select extract(epoch from now()) > $(date +%s) + 3000" | grep -qx t; do sleep 0.1; done'
+TURNED = (
+    'until runuser -u postgres -- psql -qAtXc "select extract(epoch from now()) > $(date +%s) + 3000" | grep -qx t;'
+    " do sleep 0.1; done"
+)
 SUBSCRIPTIONS = (
     "REDISCLI_AUTH=$(sed -n 's/^requirepass //p' /etc/redis/redis.conf)"
     " redis-cli -s /run/redis/redis-server.sock client kill type pubsub | grep -qx '[1-9][0-9]*'"
