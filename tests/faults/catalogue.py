@@ -45,27 +45,35 @@ def after(seconds: float) -> Bound:
     return lambda lasted: lasted + seconds
 
 
+# A fault that touches nothing proves nothing: each of these fails unless it has done something.
+
 REDIS, DATABASE = 6379, 5432
 LATE = 10_000
 """Added to a port: where what is delayed goes through."""
 
 POSTGRESQL = 'database=postgresql@$(ls /etc/postgresql)-main.service; systemctl {} "$database"'
 TERMINATE = (
-    'runuser -u postgres -- psql --no-psqlrc -qAtX -c "select count(pg_terminate_backend(pid)) from pg_stat_activity'
-    " where backend_type = 'client backend' and pid <> pg_backend_pid()\""
+    'runuser -u postgres -- psql -qAtXc "select count(pg_terminate_backend(pid)) > 0 from pg_stat_activity'
+    " where backend_type = 'client backend' and pid <> pg_backend_pid()\" | grep -qx t"
 )
-SUBSCRIBERS = (
+CLOCK = "/etc/salon-faults/clock"
+TURNED = (
+    'until runuser -u postgres -- psql -qAtXc "select extract(epoch from now()) > $(date +%s) + 3000" | grep -qx t;'
+    " do sleep 0.1; done"
+)
+SUBSCRIPTIONS = (
     "REDISCLI_AUTH=$(sed -n 's/^requirepass //p' /etc/redis/redis.conf)"
-    " redis-cli -s /run/redis/redis-server.sock client kill type {}"
+    " redis-cli -s /run/redis/redis-server.sock client kill type pubsub | grep -qx '[1-9][0-9]*'"
 )
 HEAL = "nft delete table inet faults"
+SEEN_TO_HEAL = f"nft list table inet faults | grep -Eq 'counter packets [1-9]'; {HEAL}"
 
 
 def cut(port: int, how: str = "") -> str:
     """Drop packets of a link in both directions."""
     return (
         "nft 'table inet faults { chain cut { type filter hook output priority 0;"
-        f" tcp dport {port} {how} drop; tcp sport {port} {how} drop; }}; }}'"
+        f" tcp dport {port} {how} counter drop; tcp sport {port} {how} counter drop; }}; }}'"
     )
 
 
@@ -73,7 +81,7 @@ def lead_through(port: int) -> str:
     """Lead new connections of the application through `delay.py`, which is root's."""
     return (
         "nft 'table inet faults { chain late { type nat hook output priority -100;"
-        f" ip daddr 127.0.0.1 tcp dport {port} meta skuid != 0 redirect to :{port + LATE}; }}; }}'"
+        f" ip daddr 127.0.0.1 tcp dport {port} meta skuid != 0 counter redirect to :{port + LATE}; }}; }}'"
     )
 
 
@@ -84,7 +92,7 @@ def delay(port: int, end_connections: str) -> str:
     return "\n".join((begin, listening, lead_through(port), end_connections))
 
 
-UNDELAY = f"{HEAL}; systemctl stop faults-delay.service"
+UNDELAY = f"{SEEN_TO_HEAL}; systemctl stop faults-delay.service"
 
 FAULTS = (
     Fault(
@@ -117,7 +125,7 @@ FAULTS = (
         lasts=30,
         short=5,
     ),
-    Fault("end-subscriptions", "Redis' `CLIENT KILL TYPE pubsub`", shell(SUBSCRIBERS.format("pubsub"))),
+    Fault("end-subscriptions", "Redis' `CLIENT KILL TYPE pubsub`", shell(SUBSCRIPTIONS)),
     Fault("restart-database", "PostgreSQL restarted", shell(POSTGRESQL.format("restart")), short=0),
     Fault(
         "kill-database",
@@ -133,7 +141,7 @@ FAULTS = (
         "cut-redis",
         "the link to Redis cut for {:g} s",
         shell(cut(REDIS)),
-        shell(HEAL),
+        shell(SEEN_TO_HEAL),
         lasts=20,
         short=5,
     ),
@@ -141,7 +149,7 @@ FAULTS = (
         "cut-database",
         "the link to the database cut for {:g} s",
         shell(cut(DATABASE)),
-        shell(HEAL),
+        shell(SEEN_TO_HEAL),
         lasts=20,
         short=5,
     ),
@@ -149,20 +157,20 @@ FAULTS = (
         "lossy-redis",
         "5 % of the packets to and from Redis lost, for {:g} s",
         shell(cut(REDIS, "numgen random mod 100 < 5")),
-        shell(HEAL),
+        shell(SEEN_TO_HEAL),
         lasts=20,
     ),
     Fault(
         "lossy-database",
         "5 % of the packets to and from the database lost, for {:g} s",
         shell(cut(DATABASE, "numgen random mod 100 < 5")),
-        shell(HEAL),
+        shell(SEEN_TO_HEAL),
         lasts=20,
     ),
     Fault(
         "late-redis",
         "200 ms of delay to and from Redis, for {:g} s",
-        shell(delay(REDIS, SUBSCRIBERS.format("pubsub") + "; " + SUBSCRIBERS.format("normal"))),
+        shell(delay(REDIS, SUBSCRIPTIONS)),
         shell(UNDELAY),
         lasts=20,
     ),
@@ -183,8 +191,8 @@ FAULTS = (
     Fault(
         "turn-clock",
         "the clock of application and database set an hour forwards, and back after {:g} s",
-        shell("echo +3600 >/etc/salon-faults/clock"),
-        shell("echo +0 >/etc/salon-faults/clock"),
+        shell(f"echo +3600 >{CLOCK}; {TURNED}"),
+        shell(f"echo +0 >{CLOCK}"),
         lasts=10,
     ),
     Fault("reboot", "the whole host rebooted", lambda host: host.restart(), allowed=after(10)),
@@ -194,7 +202,7 @@ RESTORE = f"""
 {HEAL} 2>/dev/null || true
 systemctl stop faults-delay.service 2>/dev/null || true
 rm -f /var/lib/postgresql/ballast
-echo +0 >/etc/salon-faults/clock
+echo +0 >{CLOCK}
 systemctl kill --kill-whom main --signal CONT 'daphne@*.service' 2>/dev/null || true
 systemctl start redis-server.service nginx.service
 {POSTGRESQL.format("start")}
