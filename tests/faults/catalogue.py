@@ -18,7 +18,7 @@ class Fault:
 
     `title` has a place for `lasts`: seconds between what begins it and what ends it. `short`: the same in the short
     form, which the fault is not a part of without it. `allowed`: the longest silence, in seconds, by the seconds that
-    the fault has lasted.
+    the fault has lasted. `before`: what it needs, done while nobody watches, and undone by `afterwards`.
     """
 
     name: str
@@ -28,6 +28,8 @@ class Fault:
     lasts: float = 0.0
     short: float | None = None
     allowed: Bound = lambda lasted: lasted + 2
+    before: Act | None = None
+    afterwards: Act | None = None
 
 
 def shell(commands: str) -> Act:
@@ -61,6 +63,22 @@ TURNED = (
     'until runuser -u postgres -- psql -qAtXc "select extract(epoch from now()) > $(date +%s) + 3000" | grep -qx t;'
     " do sleep 0.1; done"
 )
+RESTART_ALL = f"""
+systemctl daemon-reload
+{POSTGRESQL.format("restart")}
+for number in 1 2 3; do systemctl restart daphne@$number.service; done
+"""
+GO_BY_CLOCK = f"""
+install -D -m 644 /etc/salon-faults/daphne.conf /etc/systemd/system/daphne@.service.d/clock.conf
+for cluster in /etc/postgresql/*/main; do
+  cp $cluster/environment /etc/salon-faults/environment.before
+  cp /etc/salon-faults/postgresql.environment $cluster/environment
+done
+{RESTART_ALL}"""
+GO_BY_OWN_CLOCK = f"""
+rm -f /etc/systemd/system/daphne@.service.d/clock.conf
+for cluster in /etc/postgresql/*/main; do cp /etc/salon-faults/environment.before $cluster/environment; done
+{RESTART_ALL}"""
 SUBSCRIPTIONS = (
     "REDISCLI_AUTH=$(sed -n 's/^requirepass //p' /etc/redis/redis.conf)"
     " redis-cli -s /run/redis/redis-server.sock client kill type pubsub | grep -qx '[1-9][0-9]*'"
@@ -194,6 +212,8 @@ FAULTS = (
         shell(f"echo +3600 >{CLOCK}; {TURNED}"),
         shell(f"echo +0 >{CLOCK}"),
         lasts=10,
+        before=shell(GO_BY_CLOCK),
+        afterwards=shell(GO_BY_OWN_CLOCK),
     ),
     Fault("reboot", "the whole host rebooted", lambda host: host.restart(), allowed=after(10)),
 )

@@ -102,6 +102,15 @@ class Ring:
 
     async def hold(self, fault: Fault, number: int, lasts: float) -> Round:
         """Let it happen, for so many seconds where it ends by a command of its own."""
+        if fault.before:
+            await fault.before(self._host)
+        try:
+            return await self._hold(fault, number, lasts)
+        finally:
+            if fault.afterwards:
+                await fault.afterwards(self._host)
+
+    async def _hold(self, fault: Fault, number: int, lasts: float) -> Round:
         crowd, result = self._crowd, Round(fault, number, lasts)
         since = await self._host.moment()
         crowd.begin_diaries()
