@@ -146,8 +146,9 @@ def _let_go(work: Future) -> None:
     loop = asyncio.get_running_loop()
     if work.cancel():
         return
-    # A connection on which nothing comes is of no use; the thread makes another one.
-    _cut(AHEAD)
+    # A connection on which nothing comes is of no use; the thread makes another one. To make one takes several answers,
+    # and on a slow link each of them its time.
+    _cut(AHEAD, time.monotonic() - settings.PROBE_TIMEOUT / 2)
 
     def answered(done: Future) -> None:
         if done.exception() is None:

@@ -60,7 +60,7 @@ def log():
 @pytest.fixture
 def members(monkeypatch):
     members = Members()
-    monkeypatch.setattr(database, "query", members.query)
+    monkeypatch.setattr(database, "look_up", members.query)
     return members
 
 
@@ -169,7 +169,7 @@ async def test_a_look_up_that_fails_leaves_nothing_behind(known, members, monkey
         raise ChatError(ErrorCode.UNAVAILABLE, "away")
 
     with monkeypatch.context() as broken:
-        broken.setattr(database, "query", fail)
+        broken.setattr(database, "look_up", fail)
         with pytest.raises(ChatError):
             await known.standing(1, 7)
     assert await names(known, (1, 7)) == ["Ann"]

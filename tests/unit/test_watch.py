@@ -44,7 +44,7 @@ def person(user_id, name=None):
 @pytest.fixture
 def people(monkeypatch):
     people = People()
-    monkeypatch.setattr(database, "query", people.query)
+    monkeypatch.setattr(database, "look_up", people.query)
     return people
 
 
