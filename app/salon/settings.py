@@ -285,8 +285,9 @@ else:
     # Over a network, a host that is gone says nothing, neither to a new connection nor to one that waits for an answer.
     # What the address of the database says of these itself counts more.
     for _name, _value in {
-        # Seconds for one try; libpq takes no less.
-        "connect_timeout": 2,
+        # Seconds for one try, which is seven answers with TLS and a password: on a slow link each takes its time. Where
+        # none comes at all, the next line ends the try.
+        "connect_timeout": 5,
         # Milliseconds in which what was sent must have come there: a link that loses one packet of twenty is worse for
         # longer once in days.
         "tcp_user_timeout": 2000,
@@ -382,11 +383,18 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    # Of a service that is away, `chat.services` tells once; not each request that finds it so.
+    "filters": {
+        "mistakes": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: getattr(record, "status_code", None) != 503,
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("SALON_LOG_LEVEL", "INFO")},
     # A page that is not there, a refused handshake and a made-up `Host` are the visitor's business.
     "loggers": {
-        "django.request": {"level": "ERROR"},
+        "django.request": {"level": "ERROR", "filters": ["mistakes"]},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "daphne": {"level": "WARNING"},
     },

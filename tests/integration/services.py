@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from target import running
@@ -124,6 +124,20 @@ class PostgreSQL(Service):
         wait_until(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0, "PostgreSQL")
         if new:
             subprocess.run([_program("createdb"), "--host", self.directory, "--username", "salon", "salon"], check=True)
+
+    def pause(self):
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self):
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number):
+        """To the server, and to its processes, each of which answers a client."""
+        server = self._process.pid
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        for process in (server, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def stop(self):
         # SIGTERM waits for clients to leave; SIGINT, the fast shutdown, does not.
