@@ -54,9 +54,9 @@ class Recent:
         await asyncio.shield(self._reading)
 
     def covers(self, wanted: JoinData) -> bool:
-        """Whether it can answer this, as far as is known."""
+        """Whether it can answer this; what is not read yet might."""
         if self._read is None:
-            return wanted.since is not None and self._since is not None and wanted.since >= self._since
+            return True
         if wanted.since is not None:
             return wanted.since >= self._read.start
         return self._newest() - (wanted.history or 0) >= self._read.start
