@@ -61,6 +61,10 @@ class Recent:
             return wanted.since >= self._read.start
         return self._newest() - (wanted.history or 0) >= self._read.start
 
+    def reaches(self, seq: int) -> bool:
+        """Whether it is known to hold all up to this number."""
+        return self._read is not None and self._newest() >= seq
+
     def answer(self, wanted: JoinData) -> Missed:
         """What the database would answer, were it asked now."""
         self._append()
@@ -111,6 +115,11 @@ async def missed(shelf: Shelf, room_id: int, wanted: JoinData) -> Missed:
         if shelf.recent is recent and recent.covers(wanted):
             return recent.answer(wanted)
     # She has been away for longer than the others, or what was read was wrong before it could be used.
+    return await missed_now(room_id, wanted)
+
+
+async def missed_now(room_id: int, wanted: JoinData) -> Missed:
+    """The same, looked up for her alone. Raises `ChatError` (`unavailable`)."""
     return await database.look_up(messages.missed, room_id, wanted.since, wanted.history)
 
 

@@ -45,9 +45,14 @@ class Order(Generic[Item]):
     def begin(self, position: int) -> tuple[list[tuple[int, Item]], list[tuple[int, Item]]]:
         """Everything up to `position` is known to who asked for it: what came before that was known.
 
-        Returns what has come of it, and what may be passed on now; both in order.
+        Returns what has come of it, as far as nothing is missing up to `position`, and what may be passed on now; both
+        in order.
         """
-        before = [(seq, self._early.pop(seq)) for seq in sorted(self._early) if seq <= position]
+        old = {seq: self._early.pop(seq) for seq in list(self._early) if seq <= position}
+        first = position
+        while first in old:
+            first -= 1
+        before = [(seq, old[seq]) for seq in range(first + 1, position + 1)]
         self.position = position
         self.expect(position)
         return before, self._turns()

@@ -88,3 +88,14 @@ def test_it_goes_back_with_the_database(order):
     order.go_back(1)
     assert not order.is_behind
     assert take(order, 2, 3) == [2, 3]
+
+
+def test_of_what_came_before_the_beginning_only_that_counts_behind_which_nothing_is_missing():
+    order = Order()
+    assert take(order, 1, 3, 4) == []
+    before, ready = order.begin(4)
+    assert (numbers(before), ready) == ([3, 4], [])
+    order = Order()
+    assert take(order, 3, 4) == []
+    assert order.begin(5) == ([], [])
+    assert take(order, 5, 6) == [6]
