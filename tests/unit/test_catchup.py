@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import weakref
 
 import pytest
 
@@ -243,3 +244,26 @@ async def test_whose_look_up_fails_is_not_in_the_room(hub, stored, monkeypatch):
     with pytest.raises(ChatError):
         await joining
     assert hub.audience(ROOM) is None
+
+
+@pytest.fixture
+def short_trust(monkeypatch):
+    """What was read counts for so many seconds."""
+    monkeypatch.setattr("chat.catchup.TRUSTED", 0.01)
+    return 0.01
+
+
+async def test_what_was_read_is_not_kept_when_nobody_asks_any_more(hub, stored, short_trust):
+    stored.store(1)
+    await Person(hub).join(since=0)
+    gone = asyncio.Event()
+    weakref.finalize(hub.audience(ROOM).recent, gone.set)
+    await asyncio.wait_for(gone.wait(), 10)
+    assert hub.audience(ROOM).recent is None
+
+
+async def test_what_is_read_slowly_is_kept_until_it_is_there(hub, stored, short_trust):
+    stored.store(1)
+    asyncio.get_running_loop().call_later(5 * short_trust, stored.hold().set)
+    await Person(hub).join(since=0)
+    assert len(stored.asked) == 1
