@@ -267,3 +267,14 @@ async def test_what_is_read_slowly_is_kept_until_it_is_there(hub, stored, short_
     asyncio.get_running_loop().call_later(5 * short_trust, stored.hold().set)
     await Person(hub).join(since=0)
     assert len(stored.asked) == 1
+
+
+async def test_numbers_that_come_again_after_a_restore_are_passed_on(hub, stored):
+    stored.store(1, 2, 3)
+    person = Person(hub)
+    await person.join(since=2)
+    del stored.stored[2], stored.stored[3]
+    await hub.gaps.look()
+    stored.store(2)
+    arrive(hub, 2)
+    assert person.got == [3, 2]
