@@ -179,15 +179,20 @@ class Relay:
     async def _leave_abandoned(self) -> None:
         try:
             while self._abandoned:
-                group = self._abandoned.pop()
-                self._missing.discard(group)
-                with contextlib.suppress(ChatError):
-                    async with _channel_layer() as layer, self._changing:
-                        if group in self._groups:
-                            self._groups.discard(group)
-                            await layer.group_discard(group, self._channel)
+                async with self._changing:
+                    # Whoever needs it again has had the time until now to say so.
+                    if self._abandoned:
+                        await self._leave(self._abandoned.pop())
         finally:
             self._tidier = None
+
+    async def _leave(self, group: str) -> None:
+        self._missing.discard(group)
+        if group in self._groups:
+            self._groups.discard(group)
+            with contextlib.suppress(ChatError):
+                async with _channel_layer() as layer:
+                    await layer.group_discard(group, self._channel)
 
     def _on_break(self, reason: str) -> None:
         self._broke()
