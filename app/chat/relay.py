@@ -73,6 +73,8 @@ class Relay:
         self._groups: set[str] = set()
         self._missing: set[str] = set()
         """Groups that this process is to be in as soon as the channel layer answers."""
+        self._is_late = False
+        """Whether some of them could not be entered when it was wanted."""
         self._abandoned: set[str] = set()
         """Groups that nobody here needs any more."""
         self._changing = asyncio.Lock()
@@ -95,11 +97,17 @@ class Relay:
         if not services.channel_layer.is_away:
             with contextlib.suppress(ChatError):
                 await self._enter(group)
+                return
+        self._is_late = True
 
     async def enter_missing(self) -> None:
         """Enter the groups that could not be entered when it was wanted. Raises `ChatError` (`unavailable`)."""
         while self._missing:
             await self._enter(next(iter(self._missing)))
+        if self._is_late:
+            self._is_late = False
+            # What was sent to them before did not come here.
+            self._broke()
 
     def keep(self, group: str) -> None:
         """A group that was to be left is needed."""

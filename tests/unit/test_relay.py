@@ -92,3 +92,27 @@ async def test_a_group_that_nobody_needs_is_left(relay, layer):
     await settle()
     assert layer.groups == set()
     assert not relay.is_in("room")
+
+
+async def test_what_was_sent_before_a_group_could_be_entered_may_have_been_lost(relay, layer, heard):
+    layer.is_away = True
+    await relay.enter("room")
+    await relay.enter("another")
+    assert heard.empty()
+    layer.is_away = False
+    await relay.enter_missing()
+    assert layer.groups == {"room", "another"}
+    assert (heard.get_nowait(), heard.qsize()) == (None, 0)
+    await relay.enter_missing()
+    assert heard.empty()
+
+
+async def test_a_group_that_is_just_being_entered_has_lost_nothing(relay, layer, heard):
+    layer.gate.clear()
+    entering = asyncio.create_task(relay.enter("room"))
+    await settle()
+    missing = asyncio.create_task(relay.enter_missing())
+    await settle()
+    layer.gate.set()
+    await asyncio.gather(entering, missing)
+    assert heard.empty()
