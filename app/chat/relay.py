@@ -217,7 +217,18 @@ class Relay:
                 logger.exception("Events cannot be received from the channel layer; trying again in a second")
                 await asyncio.sleep(1)
             else:
-                self._receive([each for each in envelopes if not self._is_own(each)])
+                self._receive(self._for_here(envelopes))
+
+    def _for_here(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        found = []
+        for envelope in envelopes:
+            try:
+                if not self._is_own(envelope):
+                    found.append(envelope)
+            except Exception:
+                # Somebody else writes to the channel layer too; what was sent from here goes on.
+                logger.exception("What came from the channel layer is no envelope")
+        return found
 
     def _is_own(self, envelope: Envelope) -> bool:
         """Whether it was sent from here, and asks for nothing more."""

@@ -116,3 +116,11 @@ async def test_a_group_that_is_just_being_entered_has_lost_nothing(relay, layer,
     layer.gate.set()
     await asyncio.gather(entering, missing)
     assert heard.empty()
+
+
+@pytest.mark.parametrize("stranger", [7, None, {"echo": []}])
+async def test_what_is_no_envelope_does_not_end_the_reading(relay, layer, heard, stranger):
+    await relay.enter("room")
+    layer.arrived.put_nowait(stranger)
+    layer.arrived.put_nowait({"text": "on"})
+    assert await asyncio.wait_for(heard.get(), 10) == {"text": "on"}
