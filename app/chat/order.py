@@ -10,6 +10,11 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
+MAX_EARLY = 1000
+"""Messages of a room that may wait for their turn; the others are read from the database when it is theirs. It may be
+away from here for long, and not from those who write."""
+
+
 class Order(Generic[Item]):
     """What of a room was passed on, and what waits for its turn.
 
@@ -39,7 +44,8 @@ class Order(Generic[Item]):
             # Nearly always.
             self.position = seq
             return [(seq, item)]
-        self._early[seq] = item
+        if len(self._early) < MAX_EARLY or seq - 1 == position:
+            self._early[seq] = item
         return self._turns()
 
     def begin(self, position: int) -> tuple[list[tuple[int, Item]], list[tuple[int, Item]]]:
