@@ -42,6 +42,15 @@ class Audience:
         self.after = max(self.after, after)
         self._direct = None
 
+    def go_back(self, newest: int) -> None:
+        """The database has messages only up to there any more: numbers that were known come again, for others."""
+        self.order.go_back(newest)
+        self.recent = None
+        self.after = min(self.after, newest)
+        for connection in self.connections:
+            attendance = connection.rooms[self._room_id]
+            attendance.after = min(attendance.after, newest)
+
     def send(self, text: str, frame: bytes, seq: int | None) -> None:
         """Send an event to all of them, with the next `flush`; those for whom events are held get it later."""
         if self._direct is None:

@@ -130,6 +130,9 @@ class Batches(Generic[Item, Outcome]):
         now = asyncio.get_running_loop().time()
         at_once = items * self._pace / max(now - self._begun, self._pace)
         self._begun = now
+        if self._waiting:
+            # A batch is full: who is left over need not wait for others.
+            return
         self._not_before = now + min(self._longest_pace, self._pace * max(1.0, at_once))
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Outcome]]]) -> None:

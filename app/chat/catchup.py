@@ -39,6 +39,11 @@ class Recent:
         self._reading = asyncio.ensure_future(self._look(room_id, (wanted.history or 0) + MARGIN))
 
     @property
+    def is_being_read(self) -> bool:
+        """Whether there is no answer yet."""
+        return not self._reading.done()
+
+    @property
     def is_over(self) -> bool:
         """Whether it is too old, or was never read."""
         is_broken = self._reading.done() and (self._reading.cancelled() or self._reading.exception() is not None)
@@ -60,6 +65,10 @@ class Recent:
         if wanted.since is not None:
             return wanted.since >= self._read.start
         return self._newest() - (wanted.history or 0) >= self._read.start
+
+    def reaches(self, seq: int) -> bool:
+        """Whether it is known to hold all up to this number."""
+        return self._read is not None and self._newest() >= seq
 
     def answer(self, wanted: JoinData) -> Missed:
         """What the database would answer, were it asked now."""
@@ -107,10 +116,24 @@ async def missed(shelf: Shelf, room_id: int, wanted: JoinData) -> Missed:
         recent = shelf.recent
         if recent is None or recent.is_over or not recent.covers(wanted):
             recent = shelf.recent = Recent(room_id, wanted)
+            asyncio.get_running_loop().call_later(TRUSTED, _let_go, shelf, recent)
         await recent.ready()
         if shelf.recent is recent and recent.covers(wanted):
             return recent.answer(wanted)
     # She has been away for longer than the others, or what was read was wrong before it could be used.
+    return await missed_now(room_id, wanted)
+
+
+def _let_go(shelf: Shelf, recent: Recent) -> None:
+    # Nobody else may come, and in a room where people write it grows.
+    if recent.is_being_read:
+        asyncio.get_running_loop().call_later(TRUSTED, _let_go, shelf, recent)
+    elif shelf.recent is recent:
+        shelf.recent = None
+
+
+async def missed_now(room_id: int, wanted: JoinData) -> Missed:
+    """The same, looked up for her alone. Raises `ChatError` (`unavailable`)."""
     return await database.look_up(messages.missed, room_id, wanted.since, wanted.history)
 
 

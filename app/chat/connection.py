@@ -38,13 +38,14 @@ class Attendance:
     """One socket in one room.
 
     Messages up to the sequence number `after` are known to it, and are not sent to it again. While what it has missed
-    is looked up, the room's events are `held`, each with the sequence number of its message, or None.
+    is looked up, the room's events are `held`, each with the sequence number of its message, or None. Where the room's
+    order began meanwhile, `begun` is the number up to which it passes nothing on.
     """
 
-    __slots__ = ("after", "arrived", "held", "told")
+    __slots__ = ("after", "arrived", "begun", "held", "told")
 
     def __init__(self, arrived: int, *, is_held: bool) -> None:
-        self.after = 0
+        self.after = self.begun = 0
         self.arrived = arrived
         """The newest message that had come to this process before; it has not been delivered to this socket."""
         self.held: list[tuple[int | None, str]] | None = [] if is_held else None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from django.conf import settings
 
 from chat import catchup, database, limits, messages, presence, protocol, rooms
-from chat.connection import Connection
+from chat.connection import Attendance, Connection
 from chat.hub import hub
 from chat.journal import Draft, Journal, Stored
 from chat.messages import Missed
@@ -57,7 +57,7 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
         await hub.listen(room_id)
     attendance = hub.join(connection, room_id, is_held=True)
     try:
-        missed, newest, states = await _before(connection.person.id, room_id, wanted)
+        missed, newest, states = await _before(connection.person.id, room_id, wanted, attendance)
     except BaseException:
         hub.leave(connection, room_id)
         raise
@@ -72,13 +72,16 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
 
 
 async def _before(
-    user_id: int, room_id: int, wanted: JoinData
+    user_id: int, room_id: int, wanted: JoinData, attendance: Attendance
 ) -> tuple[Missed | None, int | None, Sequence[UserStatus]]:
     """What she has missed, if she wants to know; the newest number, if it is needed; how present others are."""
     if (audience := hub.audience(room_id)) is None:
         return None, None, []  # she has gone meanwhile
     if wanted.since is not None or wanted.history is not None:
         found, states = await gather(catchup.missed(audience, room_id, wanted), presence.states_for(user_id, room_id))
+        if found.last_seq < attendance.begun:
+            # Somebody else knew of more sooner, and what is in between is not passed on.
+            found = await catchup.missed_now(room_id, wanted)
         return found, found.last_seq, states
     if audience.order.position is not None:
         return None, None, await presence.states_for(user_id, room_id)

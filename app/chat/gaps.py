@@ -95,8 +95,7 @@ class Gaps:
                 continue
             if newest < positions[room_id]:
                 logger.warning("Room %d has lost messages: the newest is now %d", room_id, newest)
-                audience.order.go_back(newest)
-                audience.recent = None
+                audience.go_back(newest)
             audience.order.expect(newest)
             self.notice(room_id, audience)
         if self._has_missed_changes:

@@ -122,7 +122,10 @@ class Hub:
         else:
             before, ready = audience.order.begin(newest)
             for attendance in audience.held():
+                attendance.begun = newest
                 attendance.held += [(seq, envelope["text"]) for seq, envelope in before]
+            if audience.recent and not audience.recent.reaches(newest):
+                audience.recent = None
             self._pass_on(room_id, audience, ready)
             self._flush()
         self.gaps.notice(room_id, audience)

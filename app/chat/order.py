@@ -10,6 +10,11 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
+MAX_EARLY = 1000
+"""Messages of a room that may wait for their turn; the others are read from the database when it is theirs. It may be
+away from here for long, and not from those who write."""
+
+
 class Order(Generic[Item]):
     """What of a room was passed on, and what waits for its turn.
 
@@ -39,15 +44,21 @@ class Order(Generic[Item]):
             # Nearly always.
             self.position = seq
             return [(seq, item)]
-        self._early[seq] = item
+        if len(self._early) < MAX_EARLY or seq - 1 == position:
+            self._early[seq] = item
         return self._turns()
 
     def begin(self, position: int) -> tuple[list[tuple[int, Item]], list[tuple[int, Item]]]:
         """Everything up to `position` is known to who asked for it: what came before that was known.
 
-        Returns what has come of it, and what may be passed on now; both in order.
+        Returns what has come of it, as far as nothing is missing up to `position`, and what may be passed on now; both
+        in order.
         """
-        before = [(seq, self._early.pop(seq)) for seq in sorted(self._early) if seq <= position]
+        old = {seq: self._early.pop(seq) for seq in list(self._early) if seq <= position}
+        first = position
+        while first in old:
+            first -= 1
+        before = [(seq, old[seq]) for seq in range(first + 1, position + 1)]
         self.position = position
         self.expect(position)
         return before, self._turns()

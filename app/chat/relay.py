@@ -73,6 +73,8 @@ class Relay:
         self._groups: set[str] = set()
         self._missing: set[str] = set()
         """Groups that this process is to be in as soon as the channel layer answers."""
+        self._is_late = False
+        """Whether some of them could not be entered when it was wanted."""
         self._abandoned: set[str] = set()
         """Groups that nobody here needs any more."""
         self._changing = asyncio.Lock()
@@ -95,11 +97,17 @@ class Relay:
         if not services.channel_layer.is_away:
             with contextlib.suppress(ChatError):
                 await self._enter(group)
+                return
+        self._is_late = True
 
     async def enter_missing(self) -> None:
         """Enter the groups that could not be entered when it was wanted. Raises `ChatError` (`unavailable`)."""
         while self._missing:
             await self._enter(next(iter(self._missing)))
+        if self._is_late:
+            self._is_late = False
+            # What was sent to them before did not come here.
+            self._broke()
 
     def keep(self, group: str) -> None:
         """A group that was to be left is needed."""
@@ -179,15 +187,20 @@ class Relay:
     async def _leave_abandoned(self) -> None:
         try:
             while self._abandoned:
-                group = self._abandoned.pop()
-                self._missing.discard(group)
-                with contextlib.suppress(ChatError):
-                    async with _channel_layer() as layer, self._changing:
-                        if group in self._groups:
-                            self._groups.discard(group)
-                            await layer.group_discard(group, self._channel)
+                async with self._changing:
+                    # Whoever needs it again has had the time until now to say so.
+                    if self._abandoned:
+                        await self._leave(self._abandoned.pop())
         finally:
             self._tidier = None
+
+    async def _leave(self, group: str) -> None:
+        self._missing.discard(group)
+        if group in self._groups:
+            self._groups.discard(group)
+            with contextlib.suppress(ChatError):
+                async with _channel_layer() as layer:
+                    await layer.group_discard(group, self._channel)
 
     def _on_break(self, reason: str) -> None:
         self._broke()
@@ -204,7 +217,18 @@ class Relay:
                 logger.exception("Events cannot be received from the channel layer; trying again in a second")
                 await asyncio.sleep(1)
             else:
-                self._receive([each for each in envelopes if not self._is_own(each)])
+                self._receive(self._for_here(envelopes))
+
+    def _for_here(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        found = []
+        for envelope in envelopes:
+            try:
+                if not self._is_own(envelope):
+                    found.append(envelope)
+            except Exception:
+                # Somebody else writes to the channel layer too; what was sent from here goes on.
+                logger.exception("What came from the channel layer is no envelope")
+        return found
 
     def _is_own(self, envelope: Envelope) -> bool:
         """Whether it was sent from here, and asks for nothing more."""

@@ -100,3 +100,11 @@ async def test_not_all_who_are_answered_go_on_in_one_turn_of_the_loop():
         most = max(most, here - before)
     assert 0 < most <= TOGETHER
     await asyncio.gather(*asked)
+
+
+async def test_more_than_one_batch_takes_does_not_wait_for_more_to_come():
+    answers = Answers()
+    batches = Batches(answers, 10, pace=0.001, longest_pace=3600)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*map(batches.ask, range(100)))
+    assert list(map(len, answers.batches)) == [10] * 10

@@ -88,3 +88,24 @@ def test_it_goes_back_with_the_database(order):
     order.go_back(1)
     assert not order.is_behind
     assert take(order, 2, 3) == [2, 3]
+
+
+def test_of_what_came_before_the_beginning_only_that_counts_behind_which_nothing_is_missing():
+    order = Order()
+    assert take(order, 1, 3, 4) == []
+    before, ready = order.begin(4)
+    assert (numbers(before), ready) == ([3, 4], [])
+    order = Order()
+    assert take(order, 3, 4) == []
+    assert order.begin(5) == ([], [])
+    assert take(order, 5, 6) == [6]
+
+
+def test_of_what_waits_only_so_much_is_kept(order, monkeypatch):
+    monkeypatch.setattr("chat.order.MAX_EARLY", 3)
+    assert take(order, *range(2, 10)) == []
+    assert len(order._early) == 3
+    assert take(order, 1) == [1, 2, 3, 4]
+    assert (order.is_behind, order.newest) == (True, 9)
+    assert numbers(order.fill(found(*range(5, 10)), 9)) == [5, 6, 7, 8, 9]
+    assert not order.is_behind
