@@ -25,7 +25,7 @@ from chat.batches import Batches, slices
 from chat.connection import Connection
 from chat.deadlines import Deadline, deadlines
 from chat.hub import hub
-from chat.models import ServerProcess, User
+from chat.models import Presence, ServerProcess, User
 from chat.protocol import ChatError, ErrorCode, Status, UserStatus, UserStatusData
 
 logger = logging.getLogger(__name__)
@@ -246,6 +246,8 @@ def retire(process: str) -> None:
         for user_ids in slices(people, MAX_BATCH):
             locked = _locked(user_ids, can_wait=True)
             User.objects.filter(pk__in=locked).update(last_seen=now)
+        # They are as present as they were, but their connections here are gone, and they may have as many elsewhere.
+        Presence.objects.filter(process=process).update(connections=0)
     expires_at = now + timedelta(seconds=settings.PRESENCE_GRACE * 2)
     ServerProcess.objects.filter(pk=process).update(expires_at=expires_at)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import AsyncExitStack
 
 from client import connected, settled
 from school import School
@@ -43,3 +44,18 @@ async def test_presence_ends_right(tmp_path, services):
         # The third tab has gone too, in a way that can be seen.
         async with settled(target, watcher.token, process=2) as w:
             await w.status(three_tabs, "offline")
+
+
+async def test_who_has_many_connections_comes_back_with_all_of_them(tmp_path, services):
+    """Those that ended with their process are not counted against her."""
+    environment = {name: services.environment[name] for name in ("REDIS_URL", "DATABASE_URL")}
+    with salon(tmp_path, environment, processes=2) as target:
+        person = School(target).person("Mia Many")
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(settled(target, person.token)) for _ in range(15)]
+            target.processes[0].terminate()
+            for client in clients:
+                assert await client.closed() == 1012
+            assert target.processes[0].wait(PATIENCE) == 0
+            for _ in clients:
+                await stack.enter_async_context(settled(target, person.token, process=1))
