@@ -13,16 +13,29 @@ class Audience:
 
     Most of the time all of them are to get what comes, at once: the list of them is made when it is needed and kept
     until somebody comes or goes. `after` is the greatest `Attendance.after` there was; `order` is that of the room's
-    messages; `recent` is what many who come at once need of them, as long as it is true.
+    messages; `recent` is what many who come at once need of them, as long as it is true. `changes` are events that
+    messages were changed, which may be among those that are missing.
     """
 
-    __slots__ = ("_direct", "_frames", "_held", "_others", "_room_id", "after", "connections", "order", "recent")
+    __slots__ = (
+        "_direct",
+        "_frames",
+        "_held",
+        "_others",
+        "_room_id",
+        "after",
+        "changes",
+        "connections",
+        "order",
+        "recent",
+    )
 
     def __init__(self, room_id: int) -> None:
         self.connections: set[Connection] = set()
         self.after = 0
         self.order: Order[Envelope] = Order()
         self.recent: Recent | None = None
+        self.changes: list[str] = []
         self._room_id = room_id
         self._direct: list[Socket] | None = None
         self._others: list[Connection] = []
@@ -46,6 +59,7 @@ class Audience:
         """The database has messages only up to there any more: numbers that were known come again, for others."""
         self.order.go_back(newest)
         self.recent = None
+        self.changes.clear()
         self.after = min(self.after, newest)
         for connection in self.connections:
             attendance = connection.rooms[self._room_id]

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 SHOWN_ANEW = ("message_edited", "message_deleted")
 """Kinds of `room_update` after which what is remembered of a room's messages is not as it was."""
 
+MAX_CHANGES = 1000
+"""Changes of a room's messages that are kept while messages are missing; beyond, the oldest are lost."""
+
 
 class Hub:
     """All sockets of this process; one a process."""
@@ -35,7 +38,7 @@ class Hub:
         self._people: defaultdict[int, set[Connection]] = defaultdict(set)
         self._rooms: dict[int, Audience] = {}
         self._relay = Relay(self._deliver_all, self._layer_broke)
-        self.gaps = Gaps(self._rooms, self._fill, self._send_alone)
+        self.gaps = Gaps(self._rooms, self._fill, self._tell_change)
         self._arrived: dict[int, int] = {}
         self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
         self._on_notice: list[Callable[[dict], None]] = []
@@ -318,8 +321,9 @@ class Hub:
         removed, everyone = envelope.get("remove", ()), envelope.get("empty", False)
         if excepted is not None:
             self._expect_lapse(room_id, excepted, envelope.get("lapse"))
-        elif envelope.get("anew") and (audience := self._rooms.get(room_id)):
-            audience.recent = None
+        elif envelope.get("anew"):
+            self._change(room_id, envelope["text"])
+            return
         self._send(room_id, envelope["text"], excepted=excepted, can_wait=not (removed or everyone))
         if removed or everyone:
             self._flush()
@@ -343,9 +347,20 @@ class Hub:
         self._pass_on(room_id, audience, ready)
         self._flush()
 
-    def _send_alone(self, room_id: int, text: str) -> None:
-        self._send(room_id, text)
+    def _tell_change(self, room_id: int, text: str) -> None:
+        self._change(room_id, text)
         self._flush()
+
+    def _change(self, room_id: int, text: str) -> None:
+        """A message was changed, which is told behind the message itself."""
+        if (audience := self._rooms.get(room_id)) is None:
+            return
+        audience.recent = None
+        if audience.order.position is None or audience.order.is_behind:
+            audience.changes.append(text)
+            del audience.changes[:-MAX_CHANGES]
+        else:
+            self._send(room_id, text)
 
     def _pass_on(self, room_id: int, audience: Audience, ready: Sequence[tuple[int, Envelope]]) -> None:
         for seq, envelope in ready:
@@ -354,6 +369,10 @@ class Hub:
             if audience.recent:
                 audience.recent.add(seq, envelope["text"])
             self._send(room_id, envelope["text"], seq=seq)
+        if audience.changes and not audience.order.is_behind:
+            changes, audience.changes = audience.changes, []
+            for text in changes:
+                self._send(room_id, text)
 
     def _send(
         self, room_id: int, text: str, *, seq: int | None = None, excepted: int | None = None, can_wait: bool = True

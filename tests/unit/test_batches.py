@@ -104,7 +104,7 @@ async def test_not_all_who_are_answered_go_on_in_one_turn_of_the_loop():
 
 async def test_more_than_one_batch_takes_does_not_wait_for_more_to_come():
     answers = Answers()
-    batches = Batches(answers, 10, pace=0.001, longest_pace=3600)
+    batches = Batches(answers, 1000, pace=0.01, longest_pace=10)
     async with asyncio.timeout(5):
-        await asyncio.gather(*map(batches.ask, range(100)))
-    assert list(map(len, answers.batches)) == [10] * 10
+        await asyncio.gather(*map(batches.ask, range(5000)))
+    assert list(map(len, answers.batches)) == [1000] * 5

@@ -6,12 +6,12 @@ import weakref
 
 import pytest
 
-from chat import conversation, database, presence
+from chat import conversation, database, messages, presence, protocol
 from chat.auth import Identity
 from chat.connection import Connection
 from chat.hub import Hub
 from chat.messages import Missed, Recent
-from chat.protocol import ChatError, JoinData, MessageData, SenderInfo
+from chat.protocol import ChatError, JoinData, MessageData, RoomUpdate, RoomUpdateData, SenderInfo
 from chat.relay import message_envelope
 from chat.roster import Standing
 
@@ -278,3 +278,67 @@ async def test_numbers_that_come_again_after_a_restore_are_passed_on(hub, stored
     stored.store(2)
     arrive(hub, 2)
     assert person.got == [3, 2]
+
+
+def edit(hub, seq):
+    """Tell that a message has another content."""
+    event = RoomUpdate(RoomUpdateData(room_id=ROOM, kind="message_edited", message=message(seq, "new", changed=59)))
+    hub._deliver_all([{"room": ROOM, "text": protocol.encode(event), "anew": True}])
+
+
+def shown(person):
+    """The contents of the messages as they are on her screen."""
+    found = {}
+    for event in person.events:
+        data = event["data"]
+        if event["type"] == "message":
+            found[data["seq"]] = data["content"]
+        elif event["type"] == "history":
+            found |= {each["seq"]: each["content"] for each in data["messages"]}
+        elif (edited := data["message"])["seq"] in found:
+            found[edited["seq"]] = edited["content"]
+    return found
+
+
+async def test_a_change_does_not_overtake_its_message(hub, stored):
+    person = Person(hub)
+    await person.join(since=0)
+    arrive(hub, 2)
+    edit(hub, 2)
+    arrive(hub, 1)
+    assert shown(person) == {1: "m1", 2: "new"}
+
+
+async def test_a_change_while_its_message_is_being_read_comes_behind_it(hub, stored):
+    person = Person(hub)
+    await person.join(since=0)
+    stored.store(1, 2)
+    gate = stored.hold()
+    arrive(hub, 3)
+    while messages.following not in stored.asked:  # noqa: ASYNC110 (there is nothing to be told by)
+        await asyncio.sleep(0)
+    edit(hub, 2)
+    gate.set()
+    await settle()
+    assert shown(person) == {1: "m1", 2: "new", 3: "m3"}
+
+
+async def test_a_change_during_the_first_look_up_comes_behind_its_message(hub, stored):
+    person = Person(hub)
+    stored.store(1, 2)
+    gate = stored.hold()
+    joining = person.joins()
+    await settle()
+    arrive(hub, 2)
+    edit(hub, 2)
+    gate.set()
+    await joining
+    assert shown(person) == {2: "new"}
+
+
+async def test_a_change_of_what_was_passed_on_does_not_wait(hub, stored):
+    person = Person(hub)
+    await person.join(since=0)
+    arrive(hub, 1)
+    edit(hub, 1)
+    assert shown(person) == {1: "new"}
