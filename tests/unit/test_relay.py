@@ -43,6 +43,8 @@ class Layer:
 async def layer(monkeypatch):
     layer = Layer()
     monkeypatch.setattr("chat.relay.get_channel_layer", lambda: layer)
+    # Whatever others have left.
+    services.channel_layer.answered()
     yield layer
     services.channel_layer.answered()
 
