@@ -19,7 +19,7 @@ from chat.auth import Identity
 from chat.connection import Attendance, Connection
 from chat.gaps import Gaps
 from chat.protocol import MessageData, RoomUpdate, RoomUpdateData, ServerEvent, UserStatus
-from chat.relay import PEOPLE, Addressed, Envelope, Relay, message_envelope, room_group
+from chat.relay import CHANGED, PEOPLE, Addressed, Envelope, Relay, message_envelope, room_group
 from salon import frames
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Hub:
         self.gaps = Gaps(self._rooms, self._fill, self._tell_change)
         self._arrived: dict[int, int] = {}
         self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
-        self._on_notice: list[Callable[[dict], None]] = []
+        self._on_notice: list[Callable[[dict], None]] = [self._hear]
         self._unsent: list[Audience] = []
         self._on_removal: list[Callable[[int, Collection[int] | None], None]] = []
 
@@ -250,8 +250,10 @@ class Hub:
         await self._relay.check()
 
     async def listen_to_missing(self) -> None:
-        """Receive the events that could not be received when it was wanted. Raises `ChatError` (`unavailable`)."""
+        """Receive the events that could not be received when it was wanted, and have the others know of changes that
+        could not be sent. Raises `ChatError` (`unavailable`)."""
         await self._relay.enter_missing()
+        await self._relay.tell_lost_changes()
 
     async def stop(self) -> None:
         """End what runs in the background; the hub is not used afterwards."""
@@ -278,6 +280,10 @@ class Hub:
             self._deliver_all(here)
         else:
             loop.call_soon_threadsafe(self._deliver_all, here)
+
+    def _hear(self, notice: dict) -> None:
+        if notice == CHANGED:
+            self.gaps.suspect()
 
     def _layer_broke(self) -> None:
         self.gaps.suspect()

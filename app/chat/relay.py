@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 PEOPLE = "chat_people"
 """The group that every process is in: events for persons, wherever they are connected."""
 
+CHANGED = {"changed": True}
+"""The notice that messages were changed of which nobody else could be told."""
+
 Envelope = dict
 Addressed = tuple[str, Envelope]
 """A group, and what is sent to it."""
@@ -75,6 +78,7 @@ class Relay:
         """Groups that this process is to be in as soon as the channel layer answers."""
         self._is_late = False
         """Whether some of them could not be entered when it was wanted."""
+        self._has_lost_changes = False
         self._abandoned: set[str] = set()
         """Groups that nobody here needs any more."""
         self._changing = asyncio.Lock()
@@ -126,16 +130,25 @@ class Relay:
             envelope["from"] = self._name
 
     async def send(self, envelopes: Sequence[Addressed]) -> None:
-        """Send envelopes, each to its group. What cannot be sent is lost."""
+        """Send envelopes, each to its group. What cannot be sent is lost; of a change, see `tell_lost_changes`."""
         for _, envelope in envelopes:
             envelope["type"] = "hub"
-        with contextlib.suppress(ChatError):
+        try:
             async with _channel_layer() as layer:
                 if send_all := getattr(layer, "group_send_all", None):
                     await send_all(envelopes)
                 else:
                     for group, envelope in envelopes:
                         await layer.group_send(group, envelope)
+        except ChatError:
+            self._has_lost_changes |= any("anew" in envelope for _, envelope in envelopes)
+
+    async def tell_lost_changes(self) -> None:
+        """Have the others look for changes of messages that could not be sent, if there were any: they may have heard
+        all the time, and then know of nothing that they have missed."""
+        if self._has_lost_changes:
+            self._has_lost_changes = False
+            await self.send([(PEOPLE, {"notice": CHANGED, "anew": True, "from": self._name})])
 
     def send_soon(self, envelopes: Sequence[Addressed]) -> None:
         """The same, while whoever asks for it goes on."""

@@ -212,6 +212,23 @@ async def test_an_edit_that_nobody_could_be_told_of_is_told_when_redis_is_back(t
         assert (event["kind"], event["message"]["content"]) == ("message_edited", "right")
 
 
+async def test_an_edit_that_could_not_be_published_is_told_when_it_can(two, trio, channel_layer):
+    """The others hear all the time, and know of nothing that they have missed."""
+    writer, *_, room = trio
+    api = Api(two, writer)
+    async with in_the_room(two, trio) as (here, near, far):
+        await here.say(room, "wrong")
+        for client in (here, near, far):
+            message = (await client.expect("message"))["data"]["id"]
+        refuse_publishing(channel_layer)
+        await asyncio.to_thread(api.ok, "PATCH", f"/chats/messages/{message}/", {"content": "right"})
+        for client in (here, near):
+            assert (await client.expect("room_update"))["data"]["message"]["content"] == "right"
+        allow_publishing(channel_layer)
+        event = (await far.expect("room_update", within=LATE))["data"]
+        assert (event["kind"], event["message"]["content"]) == ("message_edited", "right")
+
+
 async def test_the_answer_to_a_message_that_is_sent_again_overtakes_nothing(two, trio, channel_layer):
     """Who came back after it would ask for what follows it, and never get what was before."""
     writer, *_, room = trio

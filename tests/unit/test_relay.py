@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from chat import services
-from chat.relay import Relay
+from chat.relay import CHANGED, PEOPLE, Relay
 
 
 class Layer:
@@ -17,6 +17,7 @@ class Layer:
         self.gate = asyncio.Event()
         self.gate.set()
         self.arrived = asyncio.Queue()
+        self.sent = []
 
     async def new_channel(self):
         self._fail()
@@ -30,6 +31,10 @@ class Layer:
     async def group_discard(self, group, channel):
         await self.gate.wait()
         self.groups.discard(group)
+
+    async def group_send(self, group, envelope):
+        self._fail()
+        self.sent.append((group, envelope))
 
     async def receive(self, channel):
         return await self.arrived.get()
@@ -126,3 +131,22 @@ async def test_what_is_no_envelope_does_not_end_the_reading(relay, layer, heard,
     layer.arrived.put_nowait(stranger)
     layer.arrived.put_nowait({"text": "on"})
     assert await asyncio.wait_for(heard.get(), 10) == {"text": "on"}
+
+
+async def test_of_a_change_that_could_not_be_sent_the_others_hear_when_it_can(relay, layer):
+    layer.is_away = True
+    await relay.send([("room", {"text": "a message"})])
+    await relay.send([("room", {"text": "a change", "anew": True})])
+    await relay.tell_lost_changes()
+    layer.is_away = False
+    for _ in range(2):
+        await relay.tell_lost_changes()
+    assert [(group, envelope["notice"]) for group, envelope in layer.sent] == [(PEOPLE, CHANGED)]
+
+
+async def test_of_a_message_that_could_not_be_sent_nothing_is_told(relay, layer):
+    layer.is_away = True
+    await relay.send([("room", {"text": "a message"})])
+    layer.is_away = False
+    await relay.tell_lost_changes()
+    assert layer.sent == []
