@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -123,6 +123,20 @@ async def settled(target, token, **options):
     async with connected(target, token, **options) as client:
         await client.settle()
         yield client
+
+
+@asynccontextmanager
+async def in_the_room(target, people_and_room, processes):
+    """Connections of people who have joined a room, which is named behind them, each at one of the processes."""
+    *people, room = people_and_room
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(connected(target, person.token, process=process))
+            for person, process in zip(people, processes, strict=True)
+        ]
+        for client in clients:
+            await client.join(room)
+        yield clients
 
 
 def assert_timestamp(value):

@@ -5,13 +5,13 @@ import re
 import socket
 import threading
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 
 import psycopg
 import pytest
 from api import Api
-from client import connected
+from client import in_the_room
 from school import School
 from services import PostgreSQL
 from target import salon
@@ -46,19 +46,6 @@ def trio(two):
     school = School(two)
     people = [school.person(name) for name in ("Wim Write", "Rita Read", "Otto Other")]
     return *people, school.room("R", *people)
-
-
-@asynccontextmanager
-async def in_the_room(target, trio):
-    *people, room = trio
-    async with AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(connected(target, person.token, process=number))
-            for number, person in enumerate(people)
-        ]
-        for client in clients:
-            await client.join(room)
-        yield clients
 
 
 class Writer:
@@ -168,7 +155,7 @@ def _starts(database):
 @pytest.mark.parametrize("fault", [end_sessions, restart, kill], ids=lambda each: each.__name__)
 async def test_nothing_is_lost_or_doubled_under_load(two, trio, database, fault):
     room = trio[-1]
-    async with in_the_room(two, trio) as clients:
+    async with in_the_room(two, trio, (0, 1, 0)) as clients:
         writers = [Writer(client, room, f"w{number}") for number, client in enumerate(clients)]
         numbers = count()
         for _ in range(2):
@@ -190,7 +177,7 @@ def _starts_of(writers, numbers):
 
 async def test_everybody_is_told_at_once_and_the_log_once(two, trio, database):
     writer, reader, _, room = trio
-    async with in_the_room(two, trio) as (w, r, o):
+    async with in_the_room(two, trio, (0, 1, 0)) as (w, r, o):
         database.stop()
         wait_until(lambda: said(two, "The database does not answer") == [1, 1], "both processes to notice")
         for number in range(20):
@@ -220,7 +207,7 @@ async def test_everybody_is_told_at_once_and_the_log_once(two, trio, database):
 
 async def test_the_tenth_in_a_row_does_not_wait_ten_times(two, trio, database):
     room = trio[-1]
-    async with in_the_room(two, trio) as (w, _, o):
+    async with in_the_room(two, trio, (0, 1, 0)) as (w, _, o):
         database.pause()
         try:
             async with asyncio.timeout(SOON):
@@ -247,7 +234,7 @@ async def test_other_rooms_go_on_beside_one_that_is_locked(two, trio, database):
     school = School(two)
     *people, locked = trio
     free = await asyncio.to_thread(school.room, "Free", *people)
-    async with in_the_room(two, trio) as (w, r, _):
+    async with in_the_room(two, trio, (0, 1, 0)) as (w, r, _):
         await w.join(free)
         await r.join(free)
         with psycopg.connect(database.url) as connection:
@@ -264,7 +251,7 @@ async def test_other_rooms_go_on_beside_one_that_is_locked(two, trio, database):
 
 async def test_a_database_that_stores_nothing_is_told_of_once(two, trio, database):
     room = trio[-1]
-    async with in_the_room(two, trio) as (w, _, o):
+    async with in_the_room(two, trio, (0, 1, 0)) as (w, _, o):
         with psycopg.connect(database.url, autocommit=True) as connection:
             connection.execute(
                 "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
@@ -353,7 +340,7 @@ async def test_a_link_that_swallows_everything_is_noticed_and_its_return_too(tmp
             school = School(target)
             people = [school.person(name) for name in ("Wim Write", "Rita Read")]
             room = school.room("R", *people)
-            async with in_the_room(target, (*people, room)) as clients:
+            async with in_the_room(target, (*people, room), (0, 1)) as clients:
                 writers = [Writer(client, room, f"w{number}") for number, client in enumerate(clients)]
                 await asyncio.gather(*(writer.write(range(3)) for writer in writers))
                 await asyncio.gather(*(writer.hear(6) for writer in writers))

@@ -1,18 +1,20 @@
 """What the channel layer loses is read from the database: nobody misses a message, and all get them in one order."""
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import redis
 from api import Api, File
-from client import connected
+from client import connected, in_the_room
 from school import School
 from services import Redis
 from target import salon
 
 LATE = 20
 """Seconds that a message may come late on a busy machine."""
+
+PROCESSES = 0, 0, 1
+"""Where the three of a room are."""
 
 UNTOLD = """
 from chat import journal
@@ -47,19 +49,6 @@ def trio(two):
     return *people, school.room("R", *people)
 
 
-@asynccontextmanager
-async def in_the_room(target, trio):
-    *people, room = trio
-    async with AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(connected(target, person.token, process=process))
-            for person, process in zip(people, (0, 0, 1), strict=True)
-        ]
-        for client in clients:
-            await client.join(room)
-        yield clients
-
-
 async def heard(client, count):
     """The contents of the next messages."""
     found = [(await client.expect("message", within=LATE))["data"] for _ in range(count)]
@@ -79,7 +68,7 @@ def allow_publishing(server):
 
 
 async def test_the_last_message_before_a_silence_does_not_wait_for_the_next(two, trio, channel_layer):
-    async with in_the_room(two, trio) as (writer, near, far):
+    async with in_the_room(two, trio, PROCESSES) as (writer, near, far):
         refuse_publishing(channel_layer)
         for content in ("one", "two", "three"):
             await writer.say(trio[-1], content)
@@ -94,7 +83,7 @@ async def test_the_last_message_before_a_silence_does_not_wait_for_the_next(two,
 
 async def test_what_is_stored_without_a_word_is_told(two, trio):
     writer, *_, room = trio
-    async with in_the_room(two, trio) as clients:
+    async with in_the_room(two, trio, PROCESSES) as clients:
         program = UNTOLD % {"sender": writer.id, "room": room, "contents": [f"m{n}" for n in range(1200)]}
         await asyncio.to_thread(two.manage, "shell", "--verbosity=0", "--command", program)
         for client in clients:
@@ -105,7 +94,7 @@ async def test_what_is_stored_without_a_word_is_told(two, trio):
 
 async def test_without_redis_people_go_on_talking(two, trio, channel_layer):
     *people, room = trio
-    async with in_the_room(two, trio) as (writer, near, far):
+    async with in_the_room(two, trio, PROCESSES) as (writer, near, far):
         channel_layer.stop()
         await writer.say(room, "from here")
         for client in (writer, near, far):
@@ -137,7 +126,7 @@ def _wait_ready(target):
 
 async def test_nothing_is_lost_or_doubled_while_connections_to_redis_are_killed(two, trio, channel_layer):
     room = trio[-1]
-    async with in_the_room(two, trio) as (writer, near, far):
+    async with in_the_room(two, trio, PROCESSES) as (writer, near, far):
         for number in range(60):
             await (writer, far)[number % 2].say(room, f"m{number}")
             if number % 10 == 5:
@@ -152,7 +141,7 @@ async def test_nothing_is_lost_or_doubled_while_connections_to_redis_are_killed(
 
 async def test_a_redis_that_hangs_keeps_nobody_waiting(two, trio, channel_layer):
     room = trio[-1]
-    async with in_the_room(two, trio) as clients:
+    async with in_the_room(two, trio, PROCESSES) as clients:
         writer, near, far = clients
         channel_layer.pause()
         try:
@@ -171,7 +160,7 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting(two, trio, channel_layer)
 
 async def test_a_message_with_files_is_whole_when_it_comes_by_the_database(two, trio, channel_layer):
     writer, *_, room = trio
-    async with in_the_room(two, trio) as (_, near, far):
+    async with in_the_room(two, trio, PROCESSES) as (_, near, far):
         refuse_publishing(channel_layer)
         data, files = {"chat_room_id": room, "content": "look"}, [("attachment", File("a.txt", b"text"))]
         answer = await asyncio.to_thread(Api(two, writer).call, "POST", "/chats/messages/create/", data, files=files)
@@ -184,7 +173,7 @@ async def test_a_message_with_files_is_whole_when_it_comes_by_the_database(two, 
 
 async def test_two_processes_that_write_at_once_are_heard_in_one_order(two, trio):
     room = trio[-1]
-    async with in_the_room(two, trio) as clients:
+    async with in_the_room(two, trio, PROCESSES) as clients:
         writer, near, far = clients
         await asyncio.gather(
             *(client.say(room, f"{name}{n}") for n in range(30) for name, client in (("w", writer), ("f", far)))
@@ -198,7 +187,7 @@ async def test_two_processes_that_write_at_once_are_heard_in_one_order(two, trio
 async def test_an_edit_that_nobody_could_be_told_of_is_told_when_redis_is_back(two, trio, channel_layer):
     writer, *_, room = trio
     api = Api(two, writer)
-    async with in_the_room(two, trio) as (here, near, far):
+    async with in_the_room(two, trio, PROCESSES) as (here, near, far):
         await here.say(room, "wrong")
         message = (await here.expect("message"))["data"]["id"]
         for client in (near, far):
@@ -216,7 +205,7 @@ async def test_an_edit_that_could_not_be_published_is_told_when_it_can(two, trio
     """The others hear all the time, and know of nothing that they have missed."""
     writer, *_, room = trio
     api = Api(two, writer)
-    async with in_the_room(two, trio) as (here, near, far):
+    async with in_the_room(two, trio, PROCESSES) as (here, near, far):
         await here.say(room, "wrong")
         for client in (here, near, far):
             message = (await client.expect("message"))["data"]["id"]
@@ -232,7 +221,7 @@ async def test_an_edit_that_could_not_be_published_is_told_when_it_can(two, trio
 async def test_the_answer_to_a_message_that_is_sent_again_overtakes_nothing(two, trio, channel_layer):
     """Who came back after it would ask for what follows it, and never get what was before."""
     writer, *_, room = trio
-    async with in_the_room(two, trio) as (here, near, far):
+    async with in_the_room(two, trio, PROCESSES) as (here, near, far):
         refuse_publishing(channel_layer)
         again = {"room_id": room, "content": "three", "client_id": "again"}
         async with connected(two, writer.token, process=1) as other:
