@@ -85,7 +85,7 @@ class Journal:
         self._batches: Batches[Draft, Stored | Waiting] = Batches(
             self._write_and_tell, MAX_BATCH, PACE, settings.MESSAGE_TIMEOUT
         )
-        self._held = Held(self._write_held, self._locked, MAX_BATCH)
+        self._held = Held(self._write_held, lambda places: self._locked(places, self._line_of_held), MAX_BATCH)
         self._under_way: dict[postgresql.Line, list[Draft]] = {}
         self._refused: set[UUID] = set()
         """Of what is under way, what nobody waits for any more: it is not begun a second time."""
@@ -202,7 +202,8 @@ class Journal:
 
     async def _go_round(self, drafts: list[Draft]) -> dict[UUID, Outcome]:
         """Find out whose way is free, store that, and let the rest wait."""
-        locked = await self._locked({(draft.room_id, draft.sender.id) for draft in drafts})
+        # On the line of those who do not wait: the other one may be in use.
+        locked = await self._locked({(draft.room_id, draft.sender.id) for draft in drafts}, self._line)
         outcomes: dict[UUID, Outcome] = {}
         free = []
         for draft in drafts:
@@ -221,9 +222,9 @@ class Journal:
     def _hold(self, draft: Draft, place: Place) -> Outcome:
         return _locked() if draft.uuid in self._refused else self._held.put(draft, place)
 
-    async def _locked(self, places: Collection[Place]) -> set[Place]:
+    async def _locked(self, places: Collection[Place], line: postgresql.Line) -> set[Place]:
         try:
-            return await self._line_of_held.locked(places)
+            return await line.locked(places)
         except OperationalError:
             # Nobody knows: a table is locked, or the connection was lost.
             await asyncio.sleep(settings.LOCK_PATIENCE)

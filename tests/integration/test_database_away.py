@@ -249,6 +249,30 @@ async def test_other_rooms_go_on_beside_one_that_is_locked(two, trio, database):
             connection.rollback()
 
 
+async def test_locked_rooms_do_not_wait_for_each_other(two, trio, database):
+    """What finds the second lock, and what waits for the first, ask the database at the same time."""
+    school = School(two)
+    *people, first = trio
+    second = await asyncio.to_thread(school.room, "Second", *people)
+    async with in_the_room(two, trio, (0, 0, 0)) as (w, r, _):
+        await r.join(second)
+        lock = "SELECT 1 FROM chat_chatroom WHERE id = %s FOR UPDATE"
+        with psycopg.connect(database.url) as one, psycopg.connect(database.url) as other:
+            one.execute(lock, [first])
+            other.execute(lock, [second])
+            waiting = Writer(w, first, "w"), Writer(r, second, "r")
+            writing = [asyncio.create_task(writer.write(range(5))) for writer in waiting]
+            await asyncio.to_thread(
+                wait_until, lambda: all(writer.refusals for writer in waiting), "both to be refused"
+            )
+            other.rollback()
+            await writing[1]
+            assert not writing[0].done()
+            one.rollback()
+            await writing[0]
+        assert [seq for _, seq in await asyncio.to_thread(stored, database, first)] == [1, 2, 3, 4, 5]
+
+
 async def test_a_database_that_stores_nothing_is_told_of_once(two, trio, database):
     room = trio[-1]
     async with in_the_room(two, trio, (0, 1, 0)) as (w, _, o):
