@@ -9,9 +9,9 @@ from typing import Protocol
 
 import msgspec
 
-from chat import database, messages
+from chat import database, histories
 from chat.batches import Batches
-from chat.messages import Missed
+from chat.histories import Missed
 from chat.protocol import MAX_HISTORY, JoinData, Message, MessageData
 
 TRUSTED = 2.0
@@ -35,7 +35,7 @@ class Recent:
         self._since = None if wanted.since is None else max(0, wanted.since - MARGIN)
         self._until = loop.time() + TRUSTED
         self._later: list[tuple[int, str]] = []
-        self._read: messages.Recent | None = None
+        self._read: histories.Recent | None = None
         self._reading = asyncio.ensure_future(self._look(room_id, (wanted.history or 0) + MARGIN))
 
     @property
@@ -80,7 +80,7 @@ class Recent:
         return Missed(found, changed, max(0, newest - since), newest)
 
     async def _look(self, room_id: int, count: int) -> None:
-        self._read = await database.look_up(messages.recent, room_id, self._since, count)
+        self._read = await database.look_up_many(histories.recent, room_id, self._since, count)
 
     def _newest(self) -> int:
         return max(self._read.last_seq, self._later[-1][0] if self._later else 0)
@@ -134,7 +134,7 @@ def _let_go(shelf: Shelf, recent: Recent) -> None:
 
 async def missed_now(room_id: int, wanted: JoinData) -> Missed:
     """The same, looked up for her alone. Raises `ChatError` (`unavailable`)."""
-    return await database.look_up(messages.missed, room_id, wanted.since, wanted.history)
+    return await database.look_up_many(histories.missed, room_id, wanted.since, wanted.history)
 
 
 async def newest(room_id: int) -> int:
@@ -143,7 +143,7 @@ async def newest(room_id: int) -> int:
 
 
 async def _newest_of(room_ids: list[int]) -> list[int]:
-    found = await database.look_up(messages.newest_numbers, set(room_ids))
+    found = await database.look_up(histories.newest_numbers, set(room_ids))
     return [found.get(room_id, 0) for room_id in room_ids]
 
 

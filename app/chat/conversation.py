@@ -11,9 +11,9 @@ from django.conf import settings
 
 from chat import catchup, database, limits, messages, presence, protocol, rooms
 from chat.connection import Attendance, Connection
+from chat.histories import Missed
 from chat.hub import hub
 from chat.journal import Draft, Journal, Stored
-from chat.messages import Missed
 from chat.protocol import (
     HISTORY_FRAME,
     MAX_HISTORY,

@@ -53,13 +53,16 @@ LATE = 1.0
 SLOW_INTERVAL = 60.0
 """Seconds between two lines in the log about answers that take too long."""
 
-AHEAD, HTTP, OTHERS = "ahead", "http", "database"
+AHEAD, HTTP, LONG, OTHERS = "ahead", "http", "long", "database"
 """The kinds of threads."""
 
 _threads = ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix=OTHERS)
 # Threads of their own for the HTTP API: a call there may wait for the journal, which needs one of the others.
 _http_threads = ThreadPoolExecutor(settings.HTTP_THREADS, thread_name_prefix=HTTP)
 _thread_ahead = ThreadPoolExecutor(1, thread_name_prefix=AHEAD)
+# Of several threads that make hundreds of messages of what the database says, each would make the event loop wait for
+# its turn, and none of them would be sooner at its end.
+_long_thread = ThreadPoolExecutor(1, thread_name_prefix=LONG)
 _this_thread = threading.local()
 _at_work: dict[int, tuple[str, float, BaseDatabaseWrapper]] = {}
 """For each thread that does something: its kind, since when, and its connection."""
@@ -93,6 +96,11 @@ async def query(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 async def look_up(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The same, for what only reads: where the connection is lost meanwhile, it is asked again on another one."""
     return await _asked(functools.partial(_run_again, OTHERS, function, *args, **kwargs))
+
+
+async def look_up_many(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same, for what reads hundreds of rows: after what others read so, and beside all that is short."""
+    return await _asked(functools.partial(_run_again, LONG, function, *args, **kwargs), _long_thread)
 
 
 async def in_time(answer: Awaitable[T], seconds: float = settings.DATABASE_TIMEOUT) -> T:
@@ -185,12 +193,12 @@ async def serve(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     return await in_thread(HTTP, function, *args, **kwargs)
 
 
-async def _asked(work: Callable[[], T]) -> T:
+async def _asked(work: Callable[[], T], threads: ThreadPoolExecutor = _threads) -> T:
     if services.database.is_away:
         raise unavailable()
     try:
         async with _limit(settings.DATABASE_TIMEOUT):
-            return await asyncio.get_running_loop().run_in_executor(_threads, work)
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
     except TimeoutError:
         raise late() from None
     except Error as error:

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from chat import database, messages, protocol
+from chat import database, histories, protocol
 from chat.audience import Audience
 from chat.batches import slices
 from chat.protocol import ChatError, RoomUpdate, RoomUpdateData
@@ -89,7 +89,7 @@ class Gaps:
         }
         if not positions:
             return
-        found = await database.look_up(messages.newest_numbers, list(positions))
+        found = await database.look_up(histories.newest_numbers, list(positions))
         for room_id, newest in found.items():
             if (audience := self._rooms.get(room_id)) is None or audience.order.position is None:
                 continue
@@ -108,7 +108,7 @@ class Gaps:
 
     async def _tell_changes(self, room_ids: Sequence[int]) -> None:
         since = timezone.now() - timedelta(seconds=LONGEST_BREAK)
-        for message in await database.look_up(messages.changed_since, room_ids, since, FILL_MESSAGES):
+        for message in await database.look_up_many(histories.changed_since, room_ids, since, FILL_MESSAGES):
             kind = "message_deleted" if message.is_deleted else "message_edited"
             event = RoomUpdate(RoomUpdateData(room_id=message.chat, kind=kind, message=message))
             self._send(message.chat, protocol.encode(event))
@@ -143,7 +143,7 @@ class Gaps:
         if not wanted:
             return
         positions = {room_id: position for room_id, (position, _) in wanted.items()}
-        found, cut = await database.look_up(messages.following, positions, FILL_MESSAGES)
+        found, cut = await database.look_up_many(histories.following, positions, FILL_MESSAGES)
         for room_id, (position, newest) in wanted.items():
             audience = self._rooms.get(room_id)
             if audience is None or audience.order is not orders[room_id]:

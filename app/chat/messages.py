@@ -3,21 +3,20 @@
 All of it is synchronous. That a room is hers is for the caller to know (`chat.rooms`).
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterable
+from datetime import timedelta
 from typing import Literal
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Min, Prefetch, QuerySet
+from django.db.models import Min, Prefetch, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from chat import files, postgresql, protocol, rooms, sql
-from chat.models import ChatMessage, ChatRoom, FileKind, Membership, User
+from chat import files, postgresql, protocol, rooms
+from chat.models import ChatMessage, FileKind, Membership, User
 from chat.people import person
-from chat.protocol import MAX_HISTORY, AttachmentData, MessageData, SenderInfo
+from chat.protocol import AttachmentData, MessageData, SenderInfo
 
 DeliveryStatus = Literal["sent", "delivered", "read"]
 """How far a message has come: stored; on a device of every other member; read by every other member."""
@@ -30,23 +29,36 @@ def message_data(
     if attachments is None:
         found = message.read_attachments if hasattr(message, "read_attachments") else message.attachments.all()
         attachments = [files.attachment_data(attachment) for attachment in found]
-    return MessageData(
+    return shown(
+        attachments,
         id=message.pk,
         uuid=str(message.uuid),
         seq=message.seq,
-        content="" if message.is_deleted else message.content,
+        content=message.content,
         sender=message.sender_id,
         chat=message.room_id,
         created_at=protocol.timestamp(message.created_at),
         last_update=protocol.timestamp(message.last_update),
         is_deleted=message.is_deleted,
-        extra_data=None if message.is_deleted else message.extra_data,
+        extra_data=message.extra_data,
         message_type=message.message_type,
-        attachment_url=_first_url(attachments, FileKind.ATTACHMENT),
-        voice_note_url=_first_url(attachments, FileKind.VOICE_NOTE),
-        attachments=attachments,
         client_id=message.client_id,
         sender_info=sender or person(message.sender),
+    )
+
+
+def shown(
+    attachments: list[AttachmentData], *, content: str, extra_data: dict | None, is_deleted: bool, **others: object
+) -> MessageData:
+    """A message of these fields, as people may see it: what was deleted has no content and no extra data."""
+    return MessageData(
+        content="" if is_deleted else content,
+        extra_data=None if is_deleted else extra_data,
+        is_deleted=is_deleted,
+        attachments=attachments,
+        attachment_url=_first_url(attachments, FileKind.ATTACHMENT),
+        voice_note_url=_first_url(attachments, FileKind.VOICE_NOTE),
+        **others,
     )
 
 
@@ -76,111 +88,6 @@ def between(room_id: int, after: int, before: int, limit: int, *, from_the_end: 
     if from_the_end:
         return list(reversed(found.order_by("-seq")[:limit]))
     return list(found.order_by("seq")[:limit])
-
-
-FOLLOWING = """
-    WITH wanted (room_id, position) AS (VALUES {positions})
-    SELECT message.id
-    FROM wanted
-    JOIN chat_chatmessage AS message ON message.room_id = wanted.room_id AND message.seq > wanted.position
-    ORDER BY message.room_id, message.seq
-    LIMIT {limit}
-"""
-
-
-def following(positions: Mapping[int, int], limit: int) -> tuple[dict[int, list[MessageData]], set[int]]:
-    """The messages of each room after a sequence number, by room in order; of all rooms together at most `limit`.
-
-    Also the rooms of which there may be more.
-    """
-    keys = [key for (key,) in sql.rows(FOLLOWING, positions=list(positions.items()), limit=limit)]
-    found: dict[int, list[MessageData]] = {}
-    for message in complete().filter(pk__in=keys).order_by("room_id", "seq"):
-        found.setdefault(message.room_id, []).append(message_data(message))
-    is_cut = len(keys) == limit
-    return found, {room_id for room_id in positions if is_cut and room_id >= max(found, default=0)}
-
-
-NEWEST = "SELECT id, last_seq FROM chat_chatroom WHERE id IN ({room_ids}) AND NOT is_deleted"
-
-
-def newest_numbers(room_ids: Collection[int]) -> dict[int, int]:
-    """The sequence number of the newest message of each living room; there is at least one room."""
-    return dict(sql.rows(NEWEST, room_ids=list(room_ids)))
-
-
-@dataclass(frozen=True)
-class Missed:
-    """What a person who joins has missed: the newest of it, what was changed of the rest, and how much there is."""
-
-    messages: list[MessageData]
-    changed: list[MessageData]
-    count: int
-    last_seq: int
-
-
-def missed(room_id: int, since: int | None, history: int | None) -> Missed:
-    """The messages after `since`, or else the newest `history`; of either at most 500, the newest."""
-    last_seq = ChatRoom.objects.values_list("last_seq", flat=True).get(pk=room_id)
-    if since is None:
-        since = max(0, last_seq - (history or 0))
-        seen_at = None
-    else:
-        seen_at = ChatMessage.objects.filter(room_id=room_id, seq=since).values_list("created_at", flat=True).first()
-    found = between(room_id, since, last_seq + 1, MAX_HISTORY, from_the_end=True)
-    changed = [] if seen_at is None else _changed(room_id, since, seen_at)
-    return Missed(
-        [message_data(message) for message in found],
-        [message_data(message) for message in changed],
-        max(0, last_seq - since),
-        last_seq,
-    )
-
-
-@dataclass
-class Recent:
-    """The messages of a room after `start`, which was sent at `start_at` (None: there is no such message), and those up
-    to it that were changed later; as they were when `last_seq` was the newest."""
-
-    start: int
-    start_at: str | None
-    messages: list[MessageData]
-    changed: list[MessageData]
-    last_seq: int
-
-
-def recent(room_id: int, since: int | None, count: int) -> Recent:
-    """The messages after `since`, or else the newest `count`; of the former at most 500, the newest."""
-    last_seq = ChatRoom.objects.values_list("last_seq", flat=True).get(pk=room_id)
-    start = max(0, last_seq - (count if since is None else MAX_HISTORY), since or 0)
-    # Who says that she has seen what is not there yet has seen everything.
-    start = min(start, last_seq)
-    found = between(room_id, start, last_seq + 1, MAX_HISTORY + count, from_the_end=True)
-    start_at = ChatMessage.objects.filter(room_id=room_id, seq=start).values_list("created_at", flat=True).first()
-    changed = [] if start_at is None else _changed(room_id, start, start_at)
-    return Recent(
-        start,
-        None if start_at is None else protocol.timestamp(start_at),
-        [message_data(message) for message in found],
-        [message_data(message) for message in changed],
-        last_seq,
-    )
-
-
-def _changed(room_id: int, up_to: int, since: datetime) -> list[ChatMessage]:
-    """The messages up to a sequence number that were edited or deleted after a moment, the last change last."""
-    # The second condition is the one that the index is for.
-    found = complete().filter(room_id=room_id, seq__lte=up_to).filter(last_update__gt=F("created_at"))
-    found = found.filter(last_update__gt=since)
-    return list(reversed(found.order_by("-last_update")[:MAX_HISTORY]))
-
-
-def changed_since(room_ids: Collection[int], moment: datetime, limit: int) -> list[MessageData]:
-    """The messages of some rooms that were edited or deleted after a moment, the last change last; at most `limit`."""
-    found = (
-        complete().filter(room_id__in=room_ids).filter(last_update__gt=F("created_at")).filter(last_update__gt=moment)
-    )
-    return [message_data(message) for message in reversed(found.order_by("-last_update")[:limit])]
 
 
 @transaction.atomic

@@ -66,8 +66,13 @@ class User(AbstractUser):
 
     @property
     def display_name(self) -> str:
-        """The name that others see: the full name, or the user name where there is none."""
-        return self.get_full_name() or self.username
+        """The name that others see."""
+        return display_name(self.first_name, self.last_name, self.username)
+
+
+def display_name(first_name: str, last_name: str, username: str) -> str:
+    """The name of a person that others see: the full name, or the user name where there is none."""
+    return f"{first_name} {last_name}".strip() or username
 
 
 class RevokedToken(models.Model):

@@ -2,13 +2,18 @@
 
 from collections.abc import Collection
 
-from chat.models import User
+from chat.models import User, display_name
 from chat.protocol import SenderInfo
 
 
 def person(user: User) -> SenderInfo:
     """How others see her."""
-    return SenderInfo(user.pk, user.display_name, user.role, user.avatar or None)
+    return as_seen(user.pk, user.first_name, user.last_name, user.username, user.role, user.avatar)
+
+
+def as_seen(user_id: int, first_name: str, last_name: str, username: str, role: str, avatar: str) -> SenderInfo:
+    """The same, of what the database has of her."""
+    return SenderInfo(user_id, display_name(first_name, last_name, username), role, avatar or None)
 
 
 def persons(user_ids: Collection[int]) -> dict[int, SenderInfo]:

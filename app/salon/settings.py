@@ -188,8 +188,8 @@ CHANGES_TRUSTED = 1.0
 CHANGES_KEPT = 300.0
 # Memberships, with their people, that a process remembers: about 500 bytes each.
 ROSTER_SIZE = 50_000
-# Threads, and so database connections, of one server process: for its sockets, and for its HTTP API. It has one more,
-# which reads the log of changes, and on PostgreSQL another one, on which messages are stored.
+# Threads, and so database connections, of one server process: for its sockets, and for its HTTP API. It has two more,
+# for the log of changes and for histories, and on PostgreSQL another connection, on which messages are stored.
 DATABASE_THREADS = 4
 HTTP_THREADS = 4
 # Bytes of one file of a message, and how many files one message may have.

@@ -9,8 +9,8 @@ import pytest
 from chat import conversation, database, presence, protocol
 from chat.auth import Identity
 from chat.connection import Connection
+from chat.histories import Missed, Recent
 from chat.hub import Hub
-from chat.messages import Missed, Recent
 from chat.protocol import ChatError, JoinData, MessageData, RoomUpdate, RoomUpdateData, SenderInfo
 from chat.relay import message_envelope
 from chat.roster import Standing
@@ -111,6 +111,7 @@ class Socket:
 async def stored(monkeypatch):
     stored = Database()
     monkeypatch.setattr(database, "look_up", stored.look_up)
+    monkeypatch.setattr(database, "look_up_many", stored.look_up)
     return stored
 
 
