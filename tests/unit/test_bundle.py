@@ -57,6 +57,7 @@ FACTS = {
     "processor_vcpus": 3,
     "memtotal_mb": 8000,
     "all_ipv6_addresses": [],
+    "machine_id": "0" * 32,
 }
 
 
@@ -213,7 +214,17 @@ class TestInventory:
             ("nginx_http_port", "web", "is a whole number"),
             ("nginx_ipv6", "perhaps", "is true or false"),
             ("salon_alt_names", "a,b", "is a list"),
-            ("certificate_mode", "acme", "is one of: selfsigned"),
+            ("certificate_mode", "letsencrypt", "is one of: selfsigned, acme, provided, external"),
+            ("certificate_acme_directory", "http://ca.example.org/dir", "is the address of an ACME directory"),
+            ("certificate_acme_email", "a@example.org, b@example.org", "is one address"),
+            ("certificate_acme_eab_kid", "a b", "is a name without spaces"),
+            ("certificate_acme_eab_hmac_key", "a b", "is a key in base64url"),
+            ("certificate_acme_staging", "perhaps", "is true or false"),
+            ("certificate_provided_chain", "tls/chain.pem", "is a whole path on the controller"),
+            ("certificate_provided_key", "tls/key.pem", "is a whole path on the controller"),
+            ("certificate_warn_days", "soon", "is a whole number"),
+            ("nginx_trusted_proxies", "10.0.0.0/8", "is a list"),
+            ("nginx_trusted_proxies", ["proxy.example.org"], "holds addresses and networks"),
             ("salon_domain", "https://chat.example.org", "is a bare name"),
             ("salon_domain", "chat.example.org/x", "is a bare name"),
             ("salon_domain", "chat.example.org'", "is a bare name"),
@@ -263,6 +274,7 @@ class TestInventory:
             {"daphne_token_key": "a little"},
             {"daphne_token_old_keys": ["a little"]},
             {"redis_password": "a little"},
+            {"certificate_acme_eab_hmac_key": "a little"},
             {"postgresql_password": "a little"},
         ],
     )
@@ -271,7 +283,7 @@ class TestInventory:
         assert "little" not in sentence
 
     def test_all_mistakes_at_once_in_the_order_of_lines(self, mistakes):
-        found = mistakes(salon_domain="CHANGE-ME", nginx_prot=1, certificate_mode="acme")
+        found = mistakes(salon_domain="CHANGE-ME", nginx_prot=1, certificate_mode="letsencrypt")
         assert [sentence.split()[:2] for sentence in found] == [
             ["group_vars/all.yml:1:", "salon_domain"],
             ["group_vars/all.yml:5:", "certificate_mode"],
@@ -345,6 +357,7 @@ class TestTemplates:
         variables = {
             "ansible_facts": FACTS | {"distribution_major_version": release},
             "ansible_managed": "Ansible managed",
+            "inventory_hostname": "chat",
             "salon_domain": "chat.example.org",
             "salon_alt_names": ["192.0.2.7"],
             "salon_frontend_origins": ["https://a.example", "https://b.example"],
