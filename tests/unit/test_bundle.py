@@ -1,6 +1,7 @@
 """The Ansible bundle without a host: its shape, its inventories, its checks, its templates, its releases."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -259,6 +260,10 @@ class TestInventory:
             ("salon_frontend_origins", ["http://localhost:3000", "https://[2001:db8::7]:8443"]),
             ("nginx_https_port", "8443"),
             ("nginx_ipv6", "no"),
+            ("nginx_trusted_proxies", ["192.0.2.10", "10.0.0.0/24", "2001:db8::/64"]),
+            ("certificate_acme_email", ""),
+            ("certificate_acme_directory", "https://ca.example.org:14000/dir"),
+            ("certificate_provided_chain", "/srv/tls/chain.pem"),
             ("daphne_token_old_keys", ["o" * 32, "p" * 64]),
             ("daphne_token_key_files", ["/etc/salon/school.pem", "/srv/keys/jwks.json"]),
             ("daphne_token_issuer", "https://login.example.org/realms/school?x=1"),
@@ -400,6 +405,52 @@ class TestTemplates:
         site = self.render("etc/nginx/conf.d/salon.conf", **given)
         assert site.count("server_name chat.example.org [2001:db8::7] www.example.org;") == 2
         assert "SALON_ALLOWED_HOSTS='[2001:db8::7],www.example.org'" in self.render("etc/salon/salon.env", **given)
+
+    def test_an_authority_finds_what_it_asks_for_whatever_the_mode(self):
+        for mode in ("selfsigned", "acme", "provided"):
+            site = self.render("etc/nginx/conf.d/salon.conf", certificate_mode=mode)
+            assert site.count("location ^~ /.well-known/acme-challenge/ {\n        root /var/lib/salon-acme;") == 1
+
+    def test_behind_a_proxy_only_the_proxy_is_believed(self):
+        given = {
+            "certificate_mode": "external",
+            "nginx_trusted_proxies": ["192.0.2.10", "10.0.0.0/24", "2001:db8::/64"],
+        }
+        site = self.render("etc/nginx/conf.d/salon.conf", **given)
+        assert "ssl" not in site
+        assert ":443" not in site
+        for network in given["nginx_trusted_proxies"]:
+            assert f"\n    {network} 1;\n" in site
+            assert f"\n    set_real_ip_from {network};\n" in site
+        assert "$remote_addr;\n    proxy_set_header X-Forwarded-Proto https;" in site
+        assert "set_real_ip_from" not in self.render("etc/nginx/conf.d/salon.conf")
+
+    @pytest.mark.parametrize(
+        ("given", "directory"),
+        [
+            ({}, "https://acme-v02.api.letsencrypt.org/directory"),
+            ({"certificate_acme_staging": True}, "https://acme-staging-v02.api.letsencrypt.org/directory"),
+            ({"certificate_acme_directory": "https://ca.example.org/dir"}, "https://ca.example.org/dir"),
+        ],
+    )
+    def test_the_authority_that_is_asked(self, given, directory):
+        lines = self.render("etc/salon/certbot.ini", **given).splitlines()
+        assert f"server = {directory}" in lines
+        assert "register-unsafely-without-email = true" in lines
+        assert not [line for line in lines if line.startswith(("eab", "email"))]
+        configuration = json.loads(self.render("etc/salon/certificate.json", **given))
+        assert configuration["directory"] == directory
+        assert configuration["names"] == ["chat.example.org", "192.0.2.7"]
+
+    def test_an_account_of_the_authority_s(self):
+        given = {
+            "certificate_acme_eab_kid": "kid",
+            "certificate_acme_eab_hmac_key": "key",
+            "certificate_acme_email": "a@b",
+        }
+        lines = self.render("etc/salon/certbot.ini", **given).splitlines()
+        assert {"eab-kid = kid", "eab-hmac-key = key", "email = a@b"} < set(lines)
+        assert "key" not in json.loads(self.render("etc/salon/certificate.json", **given)).values()
 
     def test_one_upstream_for_each_process(self):
         assert self.render("etc/nginx/conf.d/salon.conf").count("server unix:") == 3

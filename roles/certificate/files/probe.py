@@ -38,13 +38,13 @@ def mistake(name: str, address: str, mark: str) -> str | None:
         status, body = ask(name, address)
     except (OSError, http.client.HTTPException) as error:
         return (
-            f"nothing answers for {name} at port {PORT} of {address} ({error or type(error).__name__}): open port {PORT}"
-            " to the whole world, or correct the DNS if that is not this host."
+            f"nothing answers for {name} at port {PORT} of {address} ({error or type(error).__name__}): open port"
+            f" {PORT} to the whole world, or correct the DNS if that is not this host."
         )
     if (status, body) != (200, mark):
         return (
-            f"{name} leads to {address}, and it is not this host that answers there (status {status}): correct the name's"
-            " A and AAAA records in the DNS."
+            f"{name} leads to {address}, and it is not this host that answers there (status {status}): correct the"
+            " name's A and AAAA records in the DNS."
         )
     return None
 

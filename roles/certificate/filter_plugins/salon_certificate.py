@@ -5,11 +5,14 @@ Each mistake is one sentence that says what to do.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import ssl
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +61,9 @@ def _settings_mistakes(settings: Mapping[str, Any], names: Sequence[str], addres
             yield "certificate_acme_eab_kid and certificate_acme_eab_hmac_key come together: set both or neither."
         yield from _missing_files(settings, ["directory_authority"], "certificate_acme_")
     if mode == "provided":
-        for name in ("chain", "key"):
+        for name, what in (("chain", "the certificate and those between it and a root"), ("key", "its key")):
             if not settings[f"provided_{name}"]:
-                what = {"chain": "the certificate and those between it and a root", "key": "its key"}[name]
-                yield f"certificate_mode provided needs certificate_provided_{name}: the file on the controller with {what}."
+                yield f"certificate_mode provided needs certificate_provided_{name}: a file here with {what}."
         yield from _missing_files(settings, ["provided_chain", "provided_key", "provided_authority"], "certificate_")
 
 
@@ -81,15 +83,17 @@ def public_authorities() -> list[x509.Certificate]:
     paths = ssl.get_default_verify_paths()
     for path in (paths.cafile, *PUBLIC_AUTHORITIES):
         if path and Path(path).is_file():
-            found = []
-            for text in CERTIFICATE.findall(Path(path).read_text(errors="replace")):
-                try:
-                    found.append(x509.load_pem_x509_certificate(text.encode()))
-                except ValueError:
-                    # An authority in a form that this library does not take signs for nobody here.
-                    continue
-            return found
+            return list(_readable(Path(path).read_text(errors="replace")))
     return []
+
+
+def _readable(text: str) -> Iterator[x509.Certificate]:
+    """What can be read of it: an authority in an odd form signs for nobody here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for each in CERTIFICATE.findall(text):
+            with contextlib.suppress(ValueError):
+                yield x509.load_pem_x509_certificate(each.encode())
 
 
 def name_of(certificate: x509.Certificate) -> str:
@@ -125,7 +129,7 @@ def key_mistake(text: str, leaf: x509.Certificate) -> str | None:
         key = serialization.load_pem_private_key(text.encode(), None)
     except TypeError:
         return "certificate_provided_key wants a passphrase, which nobody types when nginx starts; take it off."
-    except (ValueError, Exception) as error:  # noqa: BLE001 (the library has many ways to say so)
+    except Exception as error:  # noqa: BLE001 (the library has many ways to say so)
         return f"certificate_provided_key holds no key in PEM that can be read ({error})."
     public = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     if key.public_key().public_bytes(*public) != leaf.public_key().public_bytes(*public):
@@ -134,7 +138,7 @@ def key_mistake(text: str, leaf: x509.Certificate) -> str | None:
             f" the first certificate, {name_of(leaf)}."
         )
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size < SMALLEST_RSA:
-        return f"certificate_provided_key is an RSA key of {key.key_size} bits, which browsers refuse; take {SMALLEST_RSA}."
+        return f"certificate_provided_key is an RSA key of {key.key_size} bits, which nginx refuses; take 2048."
     elliptic = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, CURVES)
     if not elliptic and not isinstance(key, rsa.RSAPrivateKey):
         return "certificate_provided_key is of a kind that browsers do not take; make an ECDSA key on P-256, or RSA."
@@ -146,9 +150,7 @@ def provided_mistakes(provided: Mapping[str, str], names: Sequence[str], root: s
     return list(_provided_mistakes(provided, names, root, datetime.now(UTC)))
 
 
-def _provided_mistakes(
-    provided: Mapping[str, str], names: Sequence[str], root: str, moment: datetime
-) -> Iterator[str]:
+def _provided_mistakes(provided: Mapping[str, str], names: Sequence[str], root: str, moment: datetime) -> Iterator[str]:
     try:
         chain = load_chain(provided["chain"])
     except ValueError as error:
@@ -185,7 +187,7 @@ def _dates(chain: Chain, moment: datetime) -> Iterator[str]:
 
 
 def _chain_mistake(chain: Chain, root: str) -> str | None:
-    for number, (one, following) in enumerate(zip(chain, chain[1:], strict=False), start=1):
+    for number, (one, following) in enumerate(pairwise(chain), start=1):
         if not issued(one, following):
             return (
                 f"certificate_provided_chain is not in order: its certificate {number + 1}, {name_of(following)}, has"
@@ -209,9 +211,9 @@ def _chain_mistake(chain: Chain, root: str) -> str | None:
             " certificate_provided_authority to it if your users do."
         )
     return (
-        f"certificate_provided_chain is not complete: nobody whom the controller trusts has signed its last certificate,"
-        f" {name_of(last)}; add the certificate of {last.issuer.rfc4514_string()} (your authority calls it intermediate),"
-        " or set certificate_provided_authority to a root of your own."
+        "certificate_provided_chain is not complete: nobody whom the controller trusts has signed its last"
+        f" certificate, {name_of(last)}; add the certificate of {last.issuer.rfc4514_string()} (your authority calls it"
+        " intermediate), or set certificate_provided_authority to a root of your own."
     )
 
 
