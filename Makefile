@@ -32,7 +32,11 @@ test: lint unit integration browser molecule faults-short ## Run every check, ch
 lint: .venv/tests ## ruff and ansible-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --extension j2:python $(PROGRAMS)
+	$(BIN)/ruff format --check --extension j2:python $(PROGRAMS)
 	$(BIN)/ansible-lint --offline --strict
+# Templates, and Python all the same.
+PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 molecule/certificates/templates/refuser.py.j2
 
 .PHONY: unit
 unit: .venv/tests ## Tests without a server
@@ -55,6 +59,10 @@ browser: .venv/tests ## The page, with two people in two browsers
 .PHONY: molecule
 molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm for Debian 12)
 	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test
+
+.PHONY: certificates
+certificates: .venv/tests ## Every way to a certificate, with an ACME authority of its own (ten minutes)
+	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test --scenario-name certificates
 
 .PHONY: faults
 faults: .venv/tests ## Let all that can die do so while people write; docs/faults.md (half an hour; FAULTS="kill-redis" TIMES=1)

@@ -26,7 +26,7 @@ def test_directory(host, declared):
     )
 
 
-@pytest.mark.parametrize("path", ["/etc/salon/salon.env", "/etc/salon/tls/ca.key", "/etc/salon/tls/salon.key"])
+@pytest.mark.parametrize("path", ["/etc/salon/salon.env", "/etc/salon/tls/ca.key", "/etc/salon/tls/salon.pem"])
 @pytest.mark.parametrize("user", ["salon", "www-data", "nobody"])
 def test_secrets_are_roots(host, path, user):
     assert host.run(f"setpriv --reuid {user} --regid nogroup --clear-groups cat {path}").rc != 0

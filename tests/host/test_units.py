@@ -28,6 +28,13 @@ def test_processes_run_as_their_own_user(host, processes):
         assert host.check_output(f"stat --format %U:%G /proc/{pid}") == "salon:salon"
 
 
+def test_certificate_is_renewed_by_a_timer(host):
+    assert host.service("salon-certificate.timer").is_running
+    assert host.service("salon-certificate.timer").is_enabled
+    # Not yet time: it has nothing to do, and nothing to warn of.
+    host.run_expect([0], "systemctl start salon-certificate.service")
+
+
 def test_sandbox(host):
     """Exposure from 0 (none) to 10; the threshold is in tenths."""
     judged = host.run("systemd-analyze security --no-pager --threshold=10 daphne@1.service")
@@ -38,6 +45,7 @@ def test_units_are_sound(host):
     for number in (1, 2):
         verified = host.run(
             f"systemd-analyze verify --man=no daphne@{number}.service daphne@{number}.socket nginx.service"
+            " salon-certificate.service salon-certificate.timer"
         )
         assert verified.rc == 0, verified.stderr
 

@@ -1,6 +1,7 @@
 """The Ansible bundle without a host: its shape, its inventories, its checks, its templates, its releases."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -57,6 +58,7 @@ FACTS = {
     "processor_vcpus": 3,
     "memtotal_mb": 8000,
     "all_ipv6_addresses": [],
+    "machine_id": "0" * 32,
 }
 
 
@@ -213,7 +215,17 @@ class TestInventory:
             ("nginx_http_port", "web", "is a whole number"),
             ("nginx_ipv6", "perhaps", "is true or false"),
             ("salon_alt_names", "a,b", "is a list"),
-            ("certificate_mode", "acme", "is one of: selfsigned"),
+            ("certificate_mode", "letsencrypt", "is one of: selfsigned, acme, provided, external"),
+            ("certificate_acme_directory", "http://ca.example.org/dir", "is the address of an ACME directory"),
+            ("certificate_acme_email", "a@example.org, b@example.org", "is one address"),
+            ("certificate_acme_eab_kid", "a b", "is a name without spaces"),
+            ("certificate_acme_eab_hmac_key", "a b", "is a key in base64url"),
+            ("certificate_acme_staging", "perhaps", "is true or false"),
+            ("certificate_provided_chain", "tls/chain.pem", "is a whole path on the controller"),
+            ("certificate_provided_key", "tls/key.pem", "is a whole path on the controller"),
+            ("certificate_warn_days", "soon", "is a whole number"),
+            ("nginx_trusted_proxies", "10.0.0.0/8", "is a list"),
+            ("nginx_trusted_proxies", ["proxy.example.org"], "holds addresses and networks"),
             ("salon_domain", "https://chat.example.org", "is a bare name"),
             ("salon_domain", "chat.example.org/x", "is a bare name"),
             ("salon_domain", "chat.example.org'", "is a bare name"),
@@ -248,6 +260,10 @@ class TestInventory:
             ("salon_frontend_origins", ["http://localhost:3000", "https://[2001:db8::7]:8443"]),
             ("nginx_https_port", "8443"),
             ("nginx_ipv6", "no"),
+            ("nginx_trusted_proxies", ["192.0.2.10", "10.0.0.0/24", "2001:db8::/64"]),
+            ("certificate_acme_email", ""),
+            ("certificate_acme_directory", "https://ca.example.org:14000/dir"),
+            ("certificate_provided_chain", "/srv/tls/chain.pem"),
             ("daphne_token_old_keys", ["o" * 32, "p" * 64]),
             ("daphne_token_key_files", ["/etc/salon/school.pem", "/srv/keys/jwks.json"]),
             ("daphne_token_issuer", "https://login.example.org/realms/school?x=1"),
@@ -263,6 +279,7 @@ class TestInventory:
             {"daphne_token_key": "a little"},
             {"daphne_token_old_keys": ["a little"]},
             {"redis_password": "a little"},
+            {"certificate_acme_eab_hmac_key": "a little"},
             {"postgresql_password": "a little"},
         ],
     )
@@ -271,7 +288,7 @@ class TestInventory:
         assert "little" not in sentence
 
     def test_all_mistakes_at_once_in_the_order_of_lines(self, mistakes):
-        found = mistakes(salon_domain="CHANGE-ME", nginx_prot=1, certificate_mode="acme")
+        found = mistakes(salon_domain="CHANGE-ME", nginx_prot=1, certificate_mode="letsencrypt")
         assert [sentence.split()[:2] for sentence in found] == [
             ["group_vars/all.yml:1:", "salon_domain"],
             ["group_vars/all.yml:5:", "certificate_mode"],
@@ -345,6 +362,7 @@ class TestTemplates:
         variables = {
             "ansible_facts": FACTS | {"distribution_major_version": release},
             "ansible_managed": "Ansible managed",
+            "inventory_hostname": "chat",
             "salon_domain": "chat.example.org",
             "salon_alt_names": ["192.0.2.7"],
             "salon_frontend_origins": ["https://a.example", "https://b.example"],
@@ -387,6 +405,52 @@ class TestTemplates:
         site = self.render("etc/nginx/conf.d/salon.conf", **given)
         assert site.count("server_name chat.example.org [2001:db8::7] www.example.org;") == 2
         assert "SALON_ALLOWED_HOSTS='[2001:db8::7],www.example.org'" in self.render("etc/salon/salon.env", **given)
+
+    def test_an_authority_finds_what_it_asks_for_whatever_the_mode(self):
+        for mode in ("selfsigned", "acme", "provided"):
+            site = self.render("etc/nginx/conf.d/salon.conf", certificate_mode=mode)
+            assert site.count("location ^~ /.well-known/acme-challenge/ {\n        root /var/lib/salon-acme;") == 1
+
+    def test_behind_a_proxy_only_the_proxy_is_believed(self):
+        given = {
+            "certificate_mode": "external",
+            "nginx_trusted_proxies": ["192.0.2.10", "10.0.0.0/24", "2001:db8::/64"],
+        }
+        site = self.render("etc/nginx/conf.d/salon.conf", **given)
+        assert "ssl" not in site
+        assert ":443" not in site
+        for network in given["nginx_trusted_proxies"]:
+            assert f"\n    {network} 1;\n" in site
+            assert f"\n    set_real_ip_from {network};\n" in site
+        assert "$remote_addr;\n    proxy_set_header X-Forwarded-Proto https;" in site
+        assert "set_real_ip_from" not in self.render("etc/nginx/conf.d/salon.conf")
+
+    @pytest.mark.parametrize(
+        ("given", "directory"),
+        [
+            ({}, "https://acme-v02.api.letsencrypt.org/directory"),
+            ({"certificate_acme_staging": True}, "https://acme-staging-v02.api.letsencrypt.org/directory"),
+            ({"certificate_acme_directory": "https://ca.example.org/dir"}, "https://ca.example.org/dir"),
+        ],
+    )
+    def test_the_authority_that_is_asked(self, given, directory):
+        lines = self.render("etc/salon/certbot.ini", **given).splitlines()
+        assert f"server = {directory}" in lines
+        assert "register-unsafely-without-email = true" in lines
+        assert not [line for line in lines if line.startswith(("eab", "email"))]
+        configuration = json.loads(self.render("etc/salon/certificate.json", **given))
+        assert configuration["directory"] == directory
+        assert configuration["names"] == ["chat.example.org", "192.0.2.7"]
+
+    def test_an_account_of_the_authority_s(self):
+        given = {
+            "certificate_acme_eab_kid": "kid",
+            "certificate_acme_eab_hmac_key": "key",
+            "certificate_acme_email": "a@b",
+        }
+        lines = self.render("etc/salon/certbot.ini", **given).splitlines()
+        assert {"eab-kid = kid", "eab-hmac-key = key", "email = a@b"} < set(lines)
+        assert "key" not in json.loads(self.render("etc/salon/certificate.json", **given)).values()
 
     def test_one_upstream_for_each_process(self):
         assert self.render("etc/nginx/conf.d/salon.conf").count("server unix:") == 3

@@ -1,0 +1,74 @@
+"""Ask every address of every name at port 80, as an authority will: probe.py MARK NAME…
+
+Runs where Ansible tells it to, with nothing but Python. Prints a sentence for each thing that is wrong.
+"""
+
+import http.client
+import socket
+import sys
+
+PORT = 80
+PATH = "/.well-known/acme-challenge/salon-host"
+
+# Seconds after which nobody waits any longer; an authority gives up after ten.
+PATIENCE = 10
+
+
+def addresses(name: str) -> list[str]:
+    """Where the DNS says that it is."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def ask(name: str, address: str) -> tuple[int, str]:
+    """What is answered there: status and body."""
+    connection = http.client.HTTPConnection(name, PORT, timeout=PATIENCE)
+    try:
+        connection.sock = socket.create_connection((address, PORT), timeout=PATIENCE)
+        connection.request("GET", PATH, headers={"Host": name})
+        answer = connection.getresponse()
+        return answer.status, answer.read(4096).decode(errors="replace").strip()
+    finally:
+        connection.close()
+
+
+def mistake(name: str, address: str, mark: str) -> str | None:
+    """A sentence if it is not this host that answers."""
+    try:
+        status, body = ask(name, address)
+    except (OSError, http.client.HTTPException) as error:
+        return (
+            f"nothing answers for {name} at port {PORT} of {address} ({error or type(error).__name__}): open port"
+            f" {PORT} to the whole world, or correct the DNS if that is not this host."
+        )
+    if (status, body) != (200, mark):
+        return (
+            f"{name} leads to {address}, and it is not this host that answers there (status {status}): correct the"
+            " name's A and AAAA records in the DNS."
+        )
+    return None
+
+
+def mistakes(mark: str, names: list[str]) -> list[str]:
+    """What an authority would stumble over."""
+    found = []
+    for name in names:
+        try:
+            places = addresses(name)
+        except OSError as error:
+            found.append(f"{name} has no address in the DNS ({error.strerror or error}): let its A record lead here.")
+            continue
+        found += filter(None, (mistake(name, address, mark) for address in places))
+    return found
+
+
+def main() -> int:
+    """The exit status: 1 where something is wrong."""
+    mark, *names = sys.argv[1:]
+    found = mistakes(mark, names)
+    sys.stdout.write("".join(f"{sentence}\n" for sentence in found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
