@@ -44,7 +44,7 @@ fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter
 
 .PHONY: integration
 integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis
-	tests/system-packages postgresql redis
+	tests/system-packages postgresql redis nginx
 	$(BIN)/pytest tests/integration
 
 .PHONY: browser
