@@ -68,10 +68,10 @@ def test_http_redirects_to_https(fetch, request, named):
     assert answer.headers["Location"] == f"https://{name}/somewhere?a=b"
 
 
-@pytest.mark.parametrize("tls", [True, False])
-def test_strange_host_names_get_no_answer(fetch, tls):
+def test_strange_host_names_get_no_answer(fetch):
     with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
-        fetch("/healthz", headers={"Host": "stranger.example"}, tls=tls)
+        fetch("/healthz", headers={"Host": "stranger.example"}, tls=False)
+    assert fetch("/healthz", headers={"Host": "stranger.example"}).status == 421
 
 
 def test_strange_names_get_no_certificate(address):
