@@ -65,6 +65,10 @@ faults-short: .venv/tests ## Six of these faults, once, and shorter (four minute
 	$(FAULTS_HOST) $(BIN)/python tests/faults --short
 FAULTS_HOST := tests/host/docker-engine run tests/host/prepared tests/faults/host run
 
+.PHONY: security
+security: .venv/tests .venv-scanners/installed ## Scan and attack a finished host from another one; docs/security-scans.md (a quarter of an hour)
+	tests/host/docker-engine run tests/host/prepared tests/security/host run $(BIN)/python tests/security
+
 .PHONY: host
 host: .venv/tests ## Keep a finished local test host, and print how to reach it
 	tests/host/local-host up
@@ -98,6 +102,7 @@ lock: .venv/tests ## Resolve pyproject.toml anew into the hash-pinned requiremen
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o app/requirements.txt
 	$(BIN)/uv pip compile $(LOCK) -c app/requirements.txt --group pyproject.toml:operator -o playbooks/requirements.txt
 	$(BIN)/uv pip compile $(LOCK) -c app/requirements.txt -c playbooks/requirements.txt --group pyproject.toml:test -o tests/requirements.txt
+	$(BIN)/uv pip compile $(LOCK) --group pyproject.toml:scanners -o tests/security/requirements.txt
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 
 .venv/bin/python:
@@ -122,6 +127,12 @@ operator: .venv/operator ## Install Ansible into .venv, pinned
 	@$(PIP) -r $<
 	@touch $@
 
+.venv-scanners/installed: tests/security/requirements.txt | .venv/bin/python
+	@echo "Installing $<"
+	@python3 -m venv --clear .venv-scanners
+	@.venv-scanners/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove the environment, the embedded data and what was built
-	rm -rf .venv var build/salon-* build/wheels build/load-* build/bench.*
+	rm -rf .venv .venv-scanners var build/salon-* build/wheels build/load-* build/bench.*
