@@ -222,6 +222,11 @@ class TestInventory:
             # The application refuses it too: a browser would never send it.
             ("salon_frontend_origins", ["https://School.example.org"], "holds origins like"),
             ("salon_alt_names", ["a b"], "holds bare names"),
+            ("nginx_tls_profile", "old", "is one of: intermediate, modern"),
+            ("nginx_trusted_proxies", ["proxy.example.org"], "holds addresses and networks"),
+            # That would be everybody.
+            ("nginx_trusted_proxies", ["0.0.0.0/0"], "holds addresses and networks"),
+            ("nginx_exempt_networks", "192.0.2.0/24", "is a list"),
             ("redis_password", "p@ss word", "has letters, digits"),
             ("postgresql_password", "p@ss word", "has letters, digits"),
             ("daphne_network_addresses", "192.0.2.8", "is a list"),
@@ -248,6 +253,7 @@ class TestInventory:
             ("salon_frontend_origins", ["http://localhost:3000", "https://[2001:db8::7]:8443"]),
             ("nginx_https_port", "8443"),
             ("nginx_ipv6", "no"),
+            ("nginx_trusted_proxies", ["192.0.2.7", "192.0.2.0/24", "2001:db8::7", "2001:db8::/32"]),
             ("daphne_token_old_keys", ["o" * 32, "p" * 64]),
             ("daphne_token_key_files", ["/etc/salon/school.pem", "/srv/keys/jwks.json"]),
             ("daphne_token_issuer", "https://login.example.org/realms/school?x=1"),

@@ -35,7 +35,7 @@ ANSIBLE_HINTS = {
 HOST_NAME = r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
 ADDRESS = r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]+"
 
-NETWORK = rf"\d{{1,3}}(\.\d{{1,3}}){{3}}(/\d{{1,2}})?|{ADDRESS}(/\d{{1,3}})?"
+NETWORK = rf"\d{{1,3}}(\.\d{{1,3}}){{3}}(/[1-9]\d?)?|{ADDRESS}(/[1-9]\d{{0,2}})?"
 
 # A browser writes the names of an origin in small letters, and compares it letter by letter.
 ORIGIN_NAME = HOST_NAME.replace("(?=.{1,253}$)", "").replace("A-Z", "")
@@ -48,8 +48,14 @@ FORMATS = {
         rf"https?://({ORIGIN_NAME}|\[{ADDRESS}\])(:\d+)?",
         "holds origins like https://school.example.org: scheme, name, perhaps a port; no capitals, path or final slash",
     ),
-    "nginx_trusted_proxies": (NETWORK, "holds addresses and networks like 192.0.2.7 or 192.0.2.0/24"),
-    "nginx_exempt_networks": (NETWORK, "holds addresses and networks like 192.0.2.7 or 192.0.2.0/24"),
+    "nginx_trusted_proxies": (
+        NETWORK,
+        "holds addresses and networks like 192.0.2.7 or 192.0.2.0/24, and not the whole world",
+    ),
+    "nginx_exempt_networks": (
+        NETWORK,
+        "holds addresses and networks like 192.0.2.7 or 192.0.2.0/24, and not the whole world",
+    ),
     "redis_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "postgresql_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "daphne_secret_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
