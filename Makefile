@@ -48,7 +48,7 @@ fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter
 
 .PHONY: integration
 integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis
-	tests/system-packages postgresql redis
+	tests/system-packages postgresql redis nginx
 	$(BIN)/pytest tests/integration
 
 .PHONY: browser
@@ -72,6 +72,10 @@ faults: .venv/tests ## Let all that can die do so while people write; docs/fault
 faults-short: .venv/tests ## Six of these faults, once, and shorter (four minutes)
 	$(FAULTS_HOST) $(BIN)/python tests/faults --short
 FAULTS_HOST := tests/host/docker-engine run tests/host/prepared tests/faults/host run
+
+.PHONY: security
+security: .venv/tests .venv-scanners/installed ## Scan and attack a finished host from another one; docs/security-scans.md (a quarter of an hour)
+	tests/host/docker-engine run tests/host/prepared tests/security/host run $(BIN)/python tests/security
 
 .PHONY: host
 host: .venv/tests ## Keep a finished local test host, and print how to reach it
@@ -106,6 +110,7 @@ lock: .venv/tests ## Resolve pyproject.toml anew into the hash-pinned requiremen
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o app/requirements.txt
 	$(BIN)/uv pip compile $(LOCK) -c app/requirements.txt --group pyproject.toml:operator -o playbooks/requirements.txt
 	$(BIN)/uv pip compile $(LOCK) -c app/requirements.txt -c playbooks/requirements.txt --group pyproject.toml:test -o tests/requirements.txt
+	$(BIN)/uv pip compile $(LOCK) --group pyproject.toml:scanners -o tests/security/requirements.txt
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 
 .venv/bin/python:
@@ -130,6 +135,12 @@ operator: .venv/operator ## Install Ansible into .venv, pinned
 	@$(PIP) -r $<
 	@touch $@
 
+.venv-scanners/installed: tests/security/requirements.txt | .venv/bin/python
+	@echo "Installing $<"
+	@python3 -m venv --clear .venv-scanners
+	@.venv-scanners/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove the environment, the embedded data and what was built
-	rm -rf .venv var build/salon-* build/wheels build/load-* build/bench.*
+	rm -rf .venv .venv-scanners var build/salon-* build/wheels build/load-* build/bench.*

@@ -1,9 +1,14 @@
 """The host from outside: what listens, redirect, TLS, static files, the upgrade."""
 
+import http.client
+import itertools
 import json
 import re
 import socket
 import ssl
+import threading
+import time
+from contextlib import ExitStack, suppress
 
 import pytest
 from cryptography import x509
@@ -63,8 +68,29 @@ def test_http_redirects_to_https(fetch, request, named):
     assert answer.headers["Location"] == f"https://{name}/somewhere?a=b"
 
 
-def test_http_does_not_redirect_to_strangers(fetch, domain):
-    assert fetch("/", name="stranger.example", tls=False).headers["Location"] == f"https://{domain}/"
+def test_strange_host_names_get_no_answer(fetch):
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+        fetch("/healthz", headers={"Host": "stranger.example"}, tls=False)
+    assert fetch("/healthz", headers={"Host": "stranger.example"}).status == 421
+
+
+def test_strange_names_get_no_certificate(address):
+    context = ssl.create_default_context()
+    with (
+        socket.create_connection((address, 443), timeout=10) as plain,
+        pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"),
+    ):
+        context.wrap_socket(plain, server_hostname="stranger.example")
+
+
+def test_groups_of_the_key_exchange(host, domain):
+    """One that a quantum computer does not break comes first, where the host's OpenSSL has it."""
+    shown = host.check_output(f"openssl s_client -connect localhost:443 -servername {domain} </dev/null 2>&1")
+    version = host.check_output("openssl version").split()[1]
+    new = tuple(int(part) for part in version.split(".")[:2]) >= (3, 5)
+    assert re.search("(?:Negotiated TLS1.3 group|Server Temp Key): (\\w+)", shown)[1] == (
+        "X25519MLKEM768" if new else "X25519"
+    )
 
 
 @pytest.mark.parametrize("named", ["domain", "address"])
@@ -127,12 +153,14 @@ def test_http2_is_offered(address, domain, authority):
         assert secured.selected_alpn_protocol() == "h2"
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/static/admin/css/base.css", "/static/nothing", "/nothing"])
+@pytest.mark.parametrize("path", ["/healthz", "/static/admin/css/base.css", "/static/nothing", "/nothing", "/.env"])
 def test_headers(fetch, path):
     headers = fetch(path).headers
     assert int(re.fullmatch(r"max-age=(\d+)", headers["Strict-Transport-Security"])[1]) >= 31536000
     assert headers.get_all("X-Content-Type-Options") == ["nosniff"]
     assert headers["Server"] == "nginx"
+    if path.startswith(("/static/", "/.")):
+        assert headers.get_all("Content-Security-Policy") == ["default-src 'none'; frame-ancestors 'none'"]
 
 
 def test_static_files_come_from_nginx(fetch):
@@ -141,10 +169,6 @@ def test_static_files_come_from_nginx(fetch):
     assert answer.headers["Content-Type"].startswith("text/css")
     # Only nginx gives one.
     assert answer.headers["ETag"]
-
-
-def test_strange_host_names_are_refused(fetch):
-    assert fetch("/healthz", headers={"Host": "stranger.example"}).status == 400
 
 
 def test_visitors_are_known_by_their_own_address(host):
@@ -194,7 +218,12 @@ os.chmod(path, 0o666)
 """
 
 
-def test_logs_hold_no_token(host, address, domain, trust, token, processes, wait_ready):
+def access_log(host):
+    """The entries since nginx was installed."""
+    return [json.loads(line) for line in host.check_output("cat /var/log/nginx/access.log").splitlines()]
+
+
+def test_logs_hold_no_token(host, fetch, address, domain, trust, token, processes, wait_ready):
     """Neither when all is well nor while the application is away, which is when nginx writes whole request lines."""
     units = " ".join(f"daphne@{number}.{kind}" for number in processes for kind in ("socket", "service"))
     with dial(address, domain, trust, f"?token={token}"):
@@ -206,12 +235,97 @@ def test_logs_hold_no_token(host, address, domain, trust, token, processes, wait
             host.run_expect([0], f"rm -f /run/salon/daphne-1.sock && {make}")
             with pytest.raises(InvalidStatus) as refusal:
                 dial(address, domain, trust, f"?token={token}")
-            assert refusal.value.response.status_code == 502
+            assert refusal.value.response.status_code == 503
+            answer = fetch(f"/chats/rooms/?token={token}", headers={"Referer": f"https://{domain}/?token={token}"})
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+            assert json.loads(answer.body)["code"] == "unavailable"
     finally:
         host.run_expect([0], f"rm -f /run/salon/daphne-1.sock && systemctl start {units}")
     wait_ready()
-    assert "GET /ws/chat/ " in host.check_output("cat /var/log/nginx/access.log")
+    entries = access_log(host)
+    assert [each for each in entries if (each["path"], each["status"]) == ("/ws/chat/", 101)]
+    # What there is to know of a failure: which process was tried, and that it could not be reached.
+    [*_, failed] = [each for each in entries if (each["path"], each["status"]) == ("/chats/rooms/", 503)]
+    assert failed["upstream"].startswith("unix:/run/salon/daphne-")
+    assert set(failed["upstream_connect"].split(", ")) == {"-"}
     assert host.run(f"grep --recursive --files-with-matches --text -e {token} -e token= /var/log/nginx").stdout == ""
     journal = host.check_output("journalctl --no-pager --output cat")
     assert "Salon's process 1" in journal
     assert token not in journal
+
+
+FLOOD = """
+import collections, json, re, socket, ssl, sys
+domain, burst = sys.argv[1], int(sys.argv[2])
+context = ssl.create_default_context()
+context.check_hostname = False
+context.verify_mode = ssl.CERT_NONE
+request = f"GET /ws/chat/?token=FL00D HTTP/1.1\\r\\nHost: {domain}\\r\\n\\r\\n".encode()
+statuses, last = collections.Counter(), b""
+while sum(statuses.values()) < burst:
+    with context.wrap_socket(socket.create_connection(("localhost", 443), 20), server_hostname=domain) as flood:
+        flood.sendall(request * 200)
+        flood.settimeout(20)
+        answers, data = b"", b"-"
+        while len(re.findall(rb"HTTP/1.1 [0-9]{3}", answers)) < 200 and data:
+            data = flood.recv(65536)
+            answers += data
+    found = re.findall(rb"HTTP/1.1 ([0-9]{3})", answers)
+    statuses.update(status.decode() for status in found)
+    last = answers
+print(json.dumps({"statuses": statuses, "last": last.decode().rpartition("HTTP/1.1 429")[2]}))
+"""
+
+
+def test_a_flood_of_handshakes_is_refused_and_the_chat_goes_on(host, address, domain, trust, token):
+    """It comes from the host itself, so that its limit is its own."""
+    with dial(address, domain, trust, f"?token={token}") as client:
+        answered = []
+        done = threading.Event()
+
+        def converse():
+            while not done.is_set():
+                client.send(json.dumps({"type": "ping", "data": {}, "timestamp": "2024-01-15T10:00:00Z"}))
+                while json.loads(client.recv(timeout=10))["type"] != "pong":
+                    pass
+                answered.append(time.monotonic())
+                done.wait(0.05)
+
+        conversation = threading.Thread(target=converse)
+        conversation.start()
+        try:
+            told = json.loads(host.check_output("python3 -c %s %s %s", FLOOD, domain, "1800"))
+            flooded = time.monotonic()
+        finally:
+            done.set()
+            conversation.join()
+        assert told["statuses"].get("429", 0) > 100
+        assert "Retry-After: 5" in told["last"]
+        assert '"code": "rate_limited"' in told["last"]
+        assert len(answered) > 10
+        assert max(after - before for before, after in itertools.pairwise([*answered, flooded])) < 5
+        # Who has flooded is known by an address, and nobody else is refused.
+        with dial(address, domain, trust, f"?token={token}"):
+            pass
+    assert host.run("grep --recursive --files-with-matches --text FL00D /var/log/nginx").stdout == ""
+    refused = [each for each in access_log(host) if each["status"] == 429]
+    assert {each["limit_requests"] for each in refused} == {"REJECTED"}
+
+
+def test_half_open_handshakes_are_let_go_and_the_chat_goes_on(address, domain, trust, token):
+    with dial(address, domain, trust, f"?token={token}") as client, ExitStack() as stack:
+        half_open = [stack.enter_context(socket.create_connection((address, 443), timeout=20)) for _ in range(300)]
+        client.send(json.dumps({"type": "ping", "data": {}, "timestamp": "2024-01-15T10:00:00Z"}))
+        while json.loads(client.recv(timeout=10))["type"] != "pong":
+            pass
+        begun = time.monotonic()
+        for each in half_open:
+            with suppress(ConnectionResetError):
+                assert each.recv(1) == b""
+        assert time.monotonic() - begun < 15
+
+
+def test_a_claimed_address_counts_for_nothing(host, fetch):
+    """Neither in the log nor at a limit."""
+    fetch("/healthz", headers={"X-Forwarded-For": "203.0.113.77", "X-Real-IP": "203.0.113.77"})
+    assert "203.0.113.77" not in host.check_output("cat /var/log/nginx/access.log")

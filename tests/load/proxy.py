@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -57,25 +58,31 @@ def make_certificate(directory: Path) -> Path:
 class Nginx:
     """One nginx with the configuration of the templates, changed in the one thing that is tried.
 
-    `upstream` is an address of `server` in `upstream {}`; `changes` are patterns and what they become.
+    `upstream` is an address of `server` in `upstream {}`; `changes` are patterns and what they become; `variables` are
+    those of the role that are not as its defaults say.
     """
 
-    def __init__(self, directory: Path, certificate: Path, upstream: str, changes: dict[str, str]) -> None:
+    def __init__(
+        self, directory: Path, certificate: Path, upstream: str, changes: dict[str, str], **variables: object
+    ) -> None:
         self.port = free_port()
+        self.http_port = free_port()
         self._directory = directory
         self._directory.mkdir()
         self._stack = ExitStack()
-        self._write(certificate, upstream, changes)
+        self._write(certificate, upstream, changes, variables)
 
-    def _write(self, certificate: Path, upstream: str, changes: dict[str, str]) -> None:
+    def _write(self, certificate: Path, upstream: str, changes: dict[str, str], variables: dict[str, object]) -> None:
         said = subprocess.run([program(), "-v"], capture_output=True, text=True, check=True).stderr
         version = tuple(int(part) for part in re.search(r"nginx/([\d.]+)", said)[1].split("."))
+        defaults = yaml.safe_load((PROJECT / "roles/nginx/defaults/main.yml").read_text())
+        fixed = yaml.safe_load((PROJECT / "roles/nginx/vars/main.yml").read_text())
         values = {
+            **defaults,
+            **fixed,
             "ansible_managed": "For the benchmark",
-            "nginx_worker_connections": 16384,
-            "nginx_shutdown_timeout": "10m",
             "nginx_upstream_processes": 1,
-            "nginx_http_port": free_port(),
+            "nginx_http_port": self.http_port,
             "nginx_https_port": self.port,
             "nginx_port_suffix": f":{self.port}",
             "nginx_ipv6": False,
@@ -87,12 +94,11 @@ class Nginx:
             "nginx_certificate": certificate,
             "nginx_certificate_key": certificate.with_suffix(".key"),
             "nginx_curves": "X25519:prime256v1:secp384r1",
-            "nginx_hsts_seconds": 63072000,
-            "nginx_max_body_size": "1m",
-            "nginx_max_upload_size": "101m",
-            "nginx_websocket_timeout": "90s",
             "nginx_static_root": self._directory,
             "nginx_files_root": self._directory,
+            # The crowd of the benchmark has one address.
+            "nginx_exempt_networks": ["127.0.0.0/8"],
+            **variables,
         }
         environment = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701 (no HTML)
         here = {

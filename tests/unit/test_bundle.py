@@ -234,6 +234,11 @@ class TestInventory:
             # The application refuses it too: a browser would never send it.
             ("salon_frontend_origins", ["https://School.example.org"], "holds origins like"),
             ("salon_alt_names", ["a b"], "holds bare names"),
+            ("nginx_tls_profile", "old", "is one of: intermediate, modern"),
+            ("nginx_trusted_proxies", ["proxy.example.org"], "holds addresses and networks"),
+            # That would be everybody.
+            ("nginx_trusted_proxies", ["0.0.0.0/0"], "holds addresses and networks"),
+            ("nginx_exempt_networks", "192.0.2.0/24", "is a list"),
             ("redis_password", "p@ss word", "has letters, digits"),
             ("postgresql_password", "p@ss word", "has letters, digits"),
             ("daphne_network_addresses", "192.0.2.8", "is a list"),
@@ -260,7 +265,7 @@ class TestInventory:
             ("salon_frontend_origins", ["http://localhost:3000", "https://[2001:db8::7]:8443"]),
             ("nginx_https_port", "8443"),
             ("nginx_ipv6", "no"),
-            ("nginx_trusted_proxies", ["192.0.2.10", "10.0.0.0/24", "2001:db8::/64"]),
+            ("nginx_trusted_proxies", ["192.0.2.7", "192.0.2.0/24", "2001:db8::7", "2001:db8::/32"]),
             ("certificate_acme_email", ""),
             ("certificate_acme_directory", "https://ca.example.org:14000/dir"),
             ("certificate_provided_chain", "/srv/tls/chain.pem"),
@@ -386,15 +391,14 @@ class TestTemplates:
     def test_http2_on_either_nginx(self):
         site = "etc/nginx/conf.d/salon.conf"
         assert "http2 on;" in self.render(site, "13")
-        assert "listen 443 ssl default_server;" in self.render(site, "13")
+        assert "listen 443 ssl;" in self.render(site, "13")
         assert "http2 on;" not in self.render(site, "12")
-        assert "listen 443 ssl http2 default_server;" in self.render(site, "12")
+        assert "listen 443 ssl http2;" in self.render(site, "12")
         assert "MLKEM" not in self.render(site, "12")
 
     def test_another_port_stands_in_every_address(self):
         site = self.render("etc/nginx/conf.d/salon.conf", nginx_https_port=8443)
         assert "return 308 https://$host:8443$request_uri;" in site
-        assert "return 308 https://chat.example.org:8443$request_uri;" in site
         assert "SALON_PUBLIC_URL='https://chat.example.org:8443'" in self.render(
             "etc/salon/salon.env", nginx_https_port=8443
         )
@@ -493,9 +497,37 @@ class TestTemplates:
         opened = self.render(postgresql, postgresql_addresses=["127.0.0.1", "::1"]).splitlines()
         assert "listen_addresses = '127.0.0.1,::1'" in opened
 
-    def test_no_template_logs_the_query_string(self):
+    def test_no_template_logs_what_a_token_may_be_in(self):
+        """What nginx makes of the templates is tried in tests/integration/test_proxy.py."""
         for name in ("etc/nginx/nginx.conf", "etc/nginx/conf.d/salon.conf"):
-            assert not re.search(r"log_format[^;]*(\$request\b|\$args|\$request_uri)", self.render(name))
+            rendered = self.render(name)
+            assert not re.search(
+                r"log_format[^;]*\$(request|args|query_string|request_uri|uri|http_cookie|http_referer)\b", rendered
+            )
+            # Of requests nothing below the level of a memory at its end; of connections what is above.
+            levels = re.findall(r"^ +error_log \S+ (\w+);", rendered, re.MULTILINE)
+            assert set(levels) <= {"emerg", "alert"}
+        assert "error_log /var/log/nginx/error.log emerg;" in self.render("etc/nginx/nginx.conf")
+
+    def test_numbers_of_nginx_are_variables(self):
+        site = self.render(
+            "etc/nginx/conf.d/salon.conf",
+            nginx_connections_per_address=11,
+            nginx_handshakes_per_second=12,
+            nginx_handshakes_burst=13,
+            nginx_requests_per_second=14,
+            nginx_requests_burst=15,
+            nginx_exempt_networks=["192.0.2.0/24"],
+        )
+        for line in (
+            "limit_conn salon_connections 11;",
+            "zone=salon_handshakes:10m rate=12r/s;",
+            "limit_req zone=salon_handshakes burst=13 nodelay;",
+            "zone=salon_requests:10m rate=14r/s;",
+            "limit_req zone=salon_requests burst=15 nodelay;",
+            "    192.0.2.0/24 1;",
+        ):
+            assert line in site
 
 
 class TestRelease:

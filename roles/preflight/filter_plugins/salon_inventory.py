@@ -34,8 +34,9 @@ ANSIBLE_HINTS = {
 
 HOST_NAME = r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
 ADDRESS = r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]+"
-NETWORK = rf"(\d{{1,3}}(\.\d{{1,3}}){{3}}|{ADDRESS})(/\d{{1,3}})?"
 CONTROLLER_FILE = r"(/[^\n]+)?", "is a whole path on the controller, like {{ inventory_dir }}/tls/chain.pem"
+
+NETWORK = rf"\d{{1,3}}(\.\d{{1,3}}){{3}}(/[1-9]\d?)?|{ADDRESS}(/[1-9]\d{{0,2}})?"
 
 # A browser writes the names of an origin in small letters, and compares it letter by letter.
 ORIGIN_NAME = HOST_NAME.replace("(?=.{1,253}$)", "").replace("A-Z", "")
@@ -48,7 +49,6 @@ FORMATS = {
         rf"https?://({ORIGIN_NAME}|\[{ADDRESS}\])(:\d+)?",
         "holds origins like https://school.example.org: scheme, name, perhaps a port; no capitals, path or final slash",
     ),
-    "nginx_trusted_proxies": (NETWORK, "holds addresses and networks like 192.0.2.7 or 10.0.0.0/8"),
     "certificate_acme_directory": (r"https://[^\s'\"]+", "is the address of an ACME directory, https://…"),
     "certificate_acme_email": (r"([^@\s,]+@[^@\s,]+)?", "is one address like you@example.org"),
     "certificate_acme_eab_kid": (r"[^\s#'\"]*", "is a name without spaces or any of # ' \""),
@@ -57,6 +57,14 @@ FORMATS = {
     "certificate_provided_chain": CONTROLLER_FILE,
     "certificate_provided_key": CONTROLLER_FILE,
     "certificate_provided_authority": CONTROLLER_FILE,
+    "nginx_trusted_proxies": (
+        NETWORK,
+        "holds addresses and networks like 192.0.2.7 or 192.0.2.0/24, and not the whole world",
+    ),
+    "nginx_exempt_networks": (
+        NETWORK,
+        "holds addresses and networks like 192.0.2.7 or 192.0.2.0/24, and not the whole world",
+    ),
     "redis_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "postgresql_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "daphne_secret_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
