@@ -39,7 +39,7 @@ def test_only_nginx_reaches_the_application(host, user, allowed):
 
 def test_redis_and_postgresql_let_in_the_application_only(host):
     as_user = "setpriv --reuid {0} --regid {1} --init-groups"
-    ping = "redis-cli -s /run/redis/redis-server.sock ping"
+    ping = "redis-cli -s /run/redis/redis-server.sock --user salon --pass any --no-auth-warning ping"
     assert host.check_output(f"{as_user.format('salon', 'salon')} {ping}") == "PONG"
     assert host.run(f"{as_user.format('www-data', 'www-data')} {ping}").stdout.strip() != "PONG"
     query = "psql -h /run/postgresql salon -Atc 'select current_user'"
