@@ -19,13 +19,13 @@ def test_only_nginx_listens(host):
 
 
 def test_servers_behind_have_unix_sockets(host, processes):
-    listening = host.check_output("ss -Hlx")
+    # Redis and PostgreSQL have a network of their own, with nothing in it, where `ss` does not look.
     for path in (
         "/run/redis/redis-server.sock",
         "/run/postgresql/.s.PGSQL.5432",
         *(f"/run/salon/daphne-{number}.sock" for number in processes),
     ):
-        assert f" {path} " in listening
+        assert host.file(path).is_socket
 
 
 @pytest.mark.parametrize(("user", "allowed"), [("www-data", True), ("nobody", False), ("redis", False)])

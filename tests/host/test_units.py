@@ -76,26 +76,3 @@ def test_security_updates_come_by_themselves(host):
 
 def test_clock_is_kept_right(host):
     assert host.service("systemd-timesyncd.service").is_enabled
-
-
-def test_settings_of_the_kernel_are_such_as_it_takes(host):
-    """A container may not set them; which of them would be wrong can be asked all the same."""
-    for line in host.file("/etc/sysctl.d/60-salon.conf").content_string.splitlines():
-        if line and not line.startswith("#"):
-            name = line.partition(" = ")[0]
-            if not name.startswith("-") and not name.startswith("net.core."):
-                assert host.file(f"/proc/sys/{name.replace('.', '/')}").exists, name
-
-
-def test_units_are_sound(host):
-    for number in (1, 2):
-        verified = host.run(
-            f"systemd-analyze verify --man=no daphne@{number}.service daphne@{number}.socket nginx.service"
-        )
-        assert verified.rc == 0, verified.stderr
-
-
-def test_journal_is_kept(host):
-    assert host.file("/var/log/journal").is_directory
-    configuration = host.check_output("systemd-analyze cat-config systemd/journald.conf").splitlines()
-    assert {"SystemMaxUse=1G", "SystemKeepFree=1G", "MaxRetentionSec=30day"} <= set(configuration)

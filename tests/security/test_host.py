@@ -55,9 +55,7 @@ def open_ports(said):
 
 def scan(origin, address):
     """Every TCP port that somebody sees."""
-    return open_ports(
-        on(origin, f"nmap -Pn -n -sS -p- -T5 --min-rate 4000 --max-retries 2 -oG - {address}")
-    )
+    return open_ports(on(origin, f"nmap -Pn -n -sS -p- -T5 --min-rate 4000 --max-retries 2 -oG - {address}"))
 
 
 def ssh(address, *options):
@@ -119,7 +117,10 @@ def test_ssh_for_some_networks_only(address):
 def test_who_may_need_a_password_keeps_it(address):
     """A key that stands elsewhere than where it is looked for is none that is known."""
     elsewhere = "AuthorizedKeysFile /etc/ssh/operator_keys"
-    on(HOST, f"cp /home/operator/.ssh/authorized_keys /etc/ssh/operator_keys; echo '{elsewhere}' >/etc/ssh/sshd_config.d/10-keys.conf")
+    on(
+        HOST,
+        f"cp /home/operator/.ssh/authorized_keys /etc/ssh/operator_keys; echo '{elsewhere}' >/etc/ssh/sshd_config.d/10-keys.conf",
+    )
     on(HOST, "mv /home/operator/.ssh/authorized_keys /home/operator/.ssh/away; systemctl reload ssh.service")
     try:
         said, changed = playbook("--tags", "common")
@@ -129,7 +130,10 @@ def test_who_may_need_a_password_keeps_it(address):
         playbook("--tags", "common", "--extra-vars", '{"common_ssh_has_other_way": true}')
         assert "passwordauthentication no" in on(HOST, "sshd -T").splitlines()
     finally:
-        on(HOST, "mv /home/operator/.ssh/away /home/operator/.ssh/authorized_keys; rm /etc/ssh/sshd_config.d/10-keys.conf")
+        on(
+            HOST,
+            "mv /home/operator/.ssh/away /home/operator/.ssh/authorized_keys; rm /etc/ssh/sshd_config.d/10-keys.conf",
+        )
         on(HOST, "systemctl reload ssh.service")
     assert playbook("--tags", "common")[1] == 0
     assert on(HOST, "systemctl list-timers --plain --no-legend salon-sshd-revert.timer") == ""
@@ -144,7 +148,14 @@ def test_lynis(findings):
     versions = on(HOST, "lynis show version; cat /etc/debian_version").split()
     tests = re.findall(r"^lynis_tests_done=(\d+)$", report, re.MULTILINE)
     nmap = on("salon-stranger", "nmap --version").split()[2]
-    findings |= {"index": int(index), "left": left, "lynis": versions[0], "debian": versions[1], "nmap": nmap, "tests": tests}
+    findings |= {
+        "index": int(index),
+        "left": left,
+        "lynis": versions[0],
+        "debian": versions[1],
+        "nmap": nmap,
+        "tests": tests,
+    }
     unexplained = sorted({f"{kind} {test}: {text}" for kind, test, text in left if test not in REASONS})
     assert int(index) >= LOWEST_INDEX, unexplained
     assert unexplained == []

@@ -237,6 +237,11 @@ class TestInventory:
             ("daphne_token_issuer", "the school's", "is what a token's `iss` says"),
             ("daphne_token_audience", "salon$1", "is what a token's `aud` says"),
             ("daphne_token_creates_people", "perhaps", "is true or false"),
+            ("common_reboot_time", 210, "is a time of the day in quotes"),
+            ("common_reboot_time", "25:00", "is a time of the day in quotes"),
+            ("firewall_ssh_networks", ["school.example.org"], "holds networks and addresses"),
+            ("firewall_peers", ["192.0.2.0/24; accept"], "holds networks and addresses"),
+            ("postgresql_networks", ["all"], "holds networks"),
         ],
     )
     def test_a_wrong_value(self, mistakes, name, value, said):
@@ -256,6 +261,8 @@ class TestInventory:
             ("daphne_token_key_files", ["/etc/salon/school.pem", "/srv/keys/jwks.json"]),
             ("daphne_token_issuer", "https://login.example.org/realms/school?x=1"),
             ("daphne_token_audience", ""),
+            ("common_reboot_time", "04:15"),
+            ("firewall_ssh_networks", ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"]),
         ],
     )
     def test_a_right_value(self, mistakes, name, value):
@@ -268,6 +275,8 @@ class TestInventory:
             {"daphne_token_old_keys": ["a little"]},
             {"redis_password": "a little"},
             {"postgresql_password": "a little"},
+            {"postgresql_owner_password": "a little"},
+            {"redis_users": "a little"},
         ],
     )
     def test_secrets_are_not_shown(self, mistakes, given):
