@@ -68,6 +68,9 @@ def test_security_updates_come_by_themselves(host):
         'Unattended-Upgrade::Automatic-Reboot-Time "03:30";',
     ):
         assert line in said.splitlines()
+    assert "OnCalendar=*-*-* 02:30:00" in host.check_output(
+        "systemctl show --property TimersCalendar apt-daily-upgrade.timer"
+    )
     for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
         assert host.service(timer).is_enabled
     # It knows where security updates come from.

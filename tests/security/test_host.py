@@ -116,12 +116,9 @@ def test_ssh_for_some_networks_only(address):
 
 def test_who_may_need_a_password_keeps_it(address):
     """A key that stands elsewhere than where it is looked for is none that is known."""
-    elsewhere = "AuthorizedKeysFile /etc/ssh/operator_keys"
-    on(
-        HOST,
-        f"cp /home/operator/.ssh/authorized_keys /etc/ssh/operator_keys; echo '{elsewhere}' >/etc/ssh/sshd_config.d/10-keys.conf",
-    )
-    on(HOST, "mv /home/operator/.ssh/authorized_keys /home/operator/.ssh/away; systemctl reload ssh.service")
+    home, elsewhere = "/home/operator/.ssh", "/etc/ssh/sshd_config.d/10-keys.conf"
+    on(HOST, f"mv {home}/authorized_keys /etc/ssh/operator_keys")
+    on(HOST, f"echo 'AuthorizedKeysFile /etc/ssh/operator_keys' >{elsewhere}; systemctl reload ssh.service")
     try:
         said, changed = playbook("--tags", "common")
         assert changed
@@ -130,11 +127,7 @@ def test_who_may_need_a_password_keeps_it(address):
         playbook("--tags", "common", "--extra-vars", '{"common_ssh_has_other_way": true}')
         assert "passwordauthentication no" in on(HOST, "sshd -T").splitlines()
     finally:
-        on(
-            HOST,
-            "mv /home/operator/.ssh/away /home/operator/.ssh/authorized_keys; rm /etc/ssh/sshd_config.d/10-keys.conf",
-        )
-        on(HOST, "systemctl reload ssh.service")
+        on(HOST, f"mv /etc/ssh/operator_keys {home}/authorized_keys; rm {elsewhere}; systemctl reload ssh.service")
     assert playbook("--tags", "common")[1] == 0
     assert on(HOST, "systemctl list-timers --plain --no-legend salon-sshd-revert.timer") == ""
 
