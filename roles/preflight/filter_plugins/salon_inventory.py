@@ -37,6 +37,9 @@ ADDRESS = r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]+"
 CONTROLLER_FILE = r"(/[^\n]+)?", "is a whole path on the controller, like {{ inventory_dir }}/tls/chain.pem"
 
 NETWORK = rf"\d{{1,3}}(\.\d{{1,3}}){{3}}(/[1-9]\d?)?|{ADDRESS}(/[1-9]\d{{0,2}})?"
+NETWORKS_SENTENCE = "holds addresses and networks like 192.0.2.7 or 192.0.2.0/24, no names, and not the whole world"
+TIME = r"([01]\d|2[0-3]):[0-5]\d"
+TIME_SENTENCE = 'is a time of the day in quotes, like "03:30"'
 
 # A browser writes the names of an origin in small letters, and compares it letter by letter.
 ORIGIN_NAME = HOST_NAME.replace("(?=.{1,253}$)", "").replace("A-Z", "")
@@ -57,14 +60,14 @@ FORMATS = {
     "certificate_provided_chain": CONTROLLER_FILE,
     "certificate_provided_key": CONTROLLER_FILE,
     "certificate_provided_authority": CONTROLLER_FILE,
-    "nginx_trusted_proxies": (
-        NETWORK,
-        "holds addresses and networks like 192.0.2.7 or 192.0.2.0/24, and not the whole world",
-    ),
-    "nginx_exempt_networks": (
-        NETWORK,
-        "holds addresses and networks like 192.0.2.7 or 192.0.2.0/24, and not the whole world",
-    ),
+    "nginx_trusted_proxies": (NETWORK, NETWORKS_SENTENCE),
+    "nginx_exempt_networks": (NETWORK, NETWORKS_SENTENCE),
+    "common_upgrade_time": (TIME, TIME_SENTENCE),
+    "common_reboot_time": (TIME, TIME_SENTENCE),
+    "firewall_ssh_networks": (NETWORK, NETWORKS_SENTENCE),
+    "firewall_peers": (NETWORK, NETWORKS_SENTENCE),
+    "postgresql_networks": (NETWORK, NETWORKS_SENTENCE),
+    "postgresql_owner_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "redis_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "postgresql_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "daphne_secret_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
