@@ -256,9 +256,9 @@ class TestInventory:
             ("daphne_token_creates_people", "perhaps", "is true or false"),
             ("common_reboot_time", 210, "is a time of the day in quotes"),
             ("common_reboot_time", "25:00", "is a time of the day in quotes"),
-            ("firewall_ssh_networks", ["school.example.org"], "holds networks and addresses"),
-            ("firewall_peers", ["192.0.2.0/24; accept"], "holds networks and addresses"),
-            ("postgresql_networks", ["all"], "holds networks"),
+            ("firewall_ssh_networks", ["school.example.org"], "holds addresses and networks"),
+            ("firewall_peers", ["192.0.2.0/24; accept"], "holds addresses and networks"),
+            ("postgresql_networks", ["all"], "holds addresses and networks"),
         ],
     )
     def test_a_wrong_value(self, mistakes, name, value, said):
