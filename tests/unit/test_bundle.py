@@ -15,7 +15,7 @@ from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
-SERVING_ROLES = [role for role in ROLES if role.name != "preflight"]
+SERVING_ROLES = [role for role in ROLES if role.name not in ("preflight", "secrets")]
 
 
 def load(name, path):
@@ -51,6 +51,8 @@ GOOD_VARIABLES = {
 }
 GOOD_GROUPS = {"all": ["chat"], "proxy": ["chat"], "app": ["chat"], "redis": ["chat"], "database": ["chat"]}
 
+
+SECRETS = {name: {"value": name[0] * 64, "beside": []} for name in ("secret_key", "token_key", "redis", "postgresql")}
 
 FACTS = {
     "distribution_major_version": "13",
@@ -270,6 +272,16 @@ class TestInventory:
         [sentence] = mistakes(**given)
         assert "little" not in sentence
 
+    def test_what_is_made_with_a_secret_is_not_looked_at(self):
+        class Variables(dict):
+            def __getitem__(self, name):
+                if name == "daphne_redis_url":
+                    raise ValueError("'secrets_kept' is undefined")
+                return super().__getitem__(name)
+
+        variables = Variables(GOOD_VARIABLES, daphne_redis_url="redis://:{{ secrets_kept.redis.value }}@192.0.2.8")
+        assert salon_inventory.find_mistakes([], {"chat": variables}, GOOD_GROUPS, ROOT / "roles", {}) == []
+
     def test_all_mistakes_at_once_in_the_order_of_lines(self, mistakes):
         found = mistakes(salon_domain="CHANGE-ME", nginx_prot=1, certificate_mode="acme")
         assert [sentence.split()[:2] for sentence in found] == [
@@ -348,8 +360,7 @@ class TestTemplates:
             "salon_domain": "chat.example.org",
             "salon_alt_names": ["192.0.2.7"],
             "salon_frontend_origins": ["https://a.example", "https://b.example"],
-            "daphne_secret_key": "s" * 64,
-            "daphne_token_key": "t" * 64,
+            "secrets_kept": SECRETS,
         }
         for role in SERVING_ROLES:
             for file in ("defaults/main.yml", "vars/main.yml"):
@@ -421,10 +432,10 @@ class TestTemplates:
     def test_redis_and_postgresql_have_no_port_unless_they_are_given_one(self):
         redis, postgresql = "etc/redis/redis.conf", "etc/salon/postgresql.conf"
         assert "port 0" in self.render(redis).splitlines()
-        assert "requirepass" not in self.render(redis)
-        given = {"redis_port": 6379, "redis_password": "known"}
+        assert not re.search("^user ", self.render(redis), re.MULTILINE)
+        given = {"redis_port": 6379, "redis_password": "known", "redis_other_passwords": ["p", "q"]}
         opened = self.render(redis, **given).splitlines()
-        assert {"bind 127.0.0.1", "port 6379", "requirepass known"} < set(opened)
+        assert {"bind 127.0.0.1", "port 6379", "user default on ~* &* +@all >known >p >q"} < set(opened)
         assert "listen_addresses = ''" in self.render(postgresql).splitlines()
         opened = self.render(postgresql, postgresql_addresses=["127.0.0.1", "::1"]).splitlines()
         assert "listen_addresses = '127.0.0.1,::1'" in opened

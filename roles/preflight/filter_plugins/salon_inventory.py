@@ -50,6 +50,7 @@ FORMATS = {
     "postgresql_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "daphne_secret_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
+    "daphne_secret_old_keys": (r"[\w.~+/=-]{32,}", "holds keys of at least 32 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_old_keys": (r"[\w.~+/=-]{32,}", "holds keys of at least 32 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_key_files": (r"/[\w.@/-]+", "holds paths on the host like /etc/salon/school.pem"),
     "daphne_token_issuer": (r"[^\s'\\$`]*", "is what a token's `iss` says, without spaces or any of ' \\ $ `"),
@@ -59,12 +60,15 @@ FORMATS = {
 KINDS = {"int": "a whole number", "bool": "true or false", "list": "a list", "str": "a text"}
 
 # Beside an inventory, but not part of it.
-NOT_INVENTORY = {"group_vars", "host_vars", "secrets", "fetched"}
+NOT_INVENTORY = {"group_vars", "host_vars", "secrets", "secrets.yml", "fetched"}
 INVENTORY_SUFFIXES = {"", ".yml", ".yaml", ".json"}
 VARIABLE_SUFFIXES = {"", ".yml", ".yaml", ".json"}
 
 # How alike a name without our prefix has to be to count as a misspelt one of ours.
 NEAR_MISS = 0.85
+
+# What holds the secrets, for a variable of the inventory that is made with one of them.
+SECRETS = "secrets_kept"
 
 COMMAND_LINE = "the command line"
 
@@ -319,7 +323,7 @@ def find_mistakes(
         places[name] = [Place(COMMAND_LINE)]
     # What no file shows: a vault, an inventory in another format, a plugin.
     for variables in hosts.values():
-        for name in variables:
+        for name in set(variables) - {SECRETS}:
             places.setdefault(name, [inventory])
 
     for name in sorted(places):
@@ -337,6 +341,9 @@ def find_mistakes(
             try:
                 value = hosts[host][name]
             except Exception as error:  # noqa: BLE001 (whatever a template of the operator's raises)
+                # The secrets are opened once the inventory is known to be good.
+                if SECRETS in str(error):
+                    continue
                 mistakes.append(Mistake(place, f"{name} cannot be worked out: {error}"))
                 continue
             if isinstance(value, Undefined):
