@@ -143,9 +143,9 @@ def set_aside(inventory):
     """Take a file of the inventory away for a while."""
     aside = []
 
-    def set_aside(name):
-        path = inventory / name
-        aside.append((path.rename(inventory / f"{name}.away"), path))
+    def set_aside(path):
+        # Not into the inventory, whose files are read.
+        aside.append((path.rename(inventory.parent / f"{path.name}.away"), path))
 
     yield set_aside
     for away, path in aside:
@@ -153,16 +153,14 @@ def set_aside(inventory):
 
 
 def test_secrets_are_not_opened_without_their_password(inventory, refused, set_aside):
-    assert {name: (inventory / name).stat().st_mode & 0o777 for name in ("secrets.yml", "vault-password")} == {
-        "secrets.yml": 0o600,
-        "vault-password": 0o600,
-    }
-    set_aside("vault-password")
+    file, password = inventory / "secrets.yml", inventory.parent / "vault-password"
+    assert [path.stat().st_mode & 0o777 for path in (file, password)] == [0o600, 0o600]
+    set_aside(password)
     assert "is encrypted, and there is no vault password; write it from your password manager" in refused()
 
 
 def test_keys_of_a_living_host_are_taken_over(inventory, playbook, set_aside):
-    set_aside("secrets.yml")
+    set_aside(inventory / "secrets.yml")
     looked, changed = playbook("--check", "--tags", "always,daphne")
     assert changed == 1, looked
     said, changed = playbook("--tags", "always,daphne")
