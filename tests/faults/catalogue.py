@@ -80,7 +80,7 @@ rm -f /etc/systemd/system/daphne@.service.d/clock.conf
 for cluster in /etc/postgresql/*/main; do cp /etc/salon-faults/environment.before $cluster/environment; done
 {RESTART_ALL}"""
 SUBSCRIPTIONS = (
-    "REDISCLI_AUTH=$(sed -n 's/^requirepass //p' /etc/redis/redis.conf)"
+    r"REDISCLI_AUTH=$(sed -n 's/^user default .* >\([^ ]*\).*/\1/p' /etc/redis/redis.conf)"
     " redis-cli -s /run/redis/redis-server.sock client kill type pubsub | grep -qx '[1-9][0-9]*'"
 )
 HEAL = "nft delete table inet faults"
@@ -214,6 +214,11 @@ FAULTS = (
         lasts=10,
         before=shell(GO_BY_CLOCK),
         afterwards=shell(GO_BY_OWN_CLOCK),
+    ),
+    Fault(
+        "rotate-secrets",
+        "all secrets replaced by `playbooks/rotate.yml`",
+        lambda host: host.playbook("rotate", "rotate=all"),
     ),
     Fault("reboot", "the whole host rebooted", lambda host: host.restart(), allowed=after(10)),
 )

@@ -17,6 +17,7 @@ DOMAIN = "salon.test"
 LONGEST = 150
 """Seconds that a command may take."""
 
+ROOT = Path(__file__).resolve().parents[2]
 DELAY = Path(__file__).with_name("delay.py")
 
 TABLE = """
@@ -75,6 +76,13 @@ class Host:
         # A word of the old system, or none yet, is no answer.
         booted = "systemctl is-system-running --wait 2>&1 | grep -Eqx 'running|degraded'"
         await self.shell(f"until {booted}; do sleep 0.1; done")
+
+    async def playbook(self, name: str, extra: str) -> None:
+        """Run a playbook against it, from here. Raises `CommandError`."""
+        made = Path.home().glob(".ansible/tmp/molecule.*.faults/inventory/secrets.yml")
+        inventory = max(made, key=lambda path: path.stat().st_mtime).parent
+        playbook = ROOT / f"playbooks/{name}.yml"
+        await run("ansible-playbook", str(playbook), "--inventory", str(inventory), "--extra-vars", extra)
 
     async def door(self) -> Door:
         """How people come in."""

@@ -138,6 +138,12 @@ def playbook(inventory) -> Callable[..., tuple[str, int]]:
 
 
 @pytest.fixture(scope="session")
+def checked(playbook) -> tuple[str, int]:
+    """What a look at the finished host says, as talkative as Ansible is, and how much it would change."""
+    return playbook("--check", "--diff", "-vvv")
+
+
+@pytest.fixture(scope="session")
 def processes(host) -> range:
     """The numbers of the application's processes: one for each core."""
     return range(1, int(host.check_output("nproc")) + 1)
