@@ -10,14 +10,13 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 from django.conf import settings
-from django.contrib.auth import get_user
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest, parse_cookie
 from django.utils import timezone
 
-from chat import claims, database, keys, sql
+from chat import claims, database, keys, sessions, sql
 from chat.batches import Batches
 from chat.claims import Claims
 from chat.models import RevokedToken, User
@@ -179,20 +178,6 @@ def _user(values: list) -> User | None:
     return User.from_db(connection.alias, FIELDS, [*others, sql.moment(valid_after), sql.moment(issued_at)])
 
 
-class _SeenSession(SessionStore):
-    """The session behind a handshake, which keeps its key.
-
-    Django gives a session that an old secret key has signed a new one, and the old one ends: the answer to a handshake
-    does not bring that to the browser, which would be logged out.
-    """
-
-    # Django's own names the class, and is a part of what is signed.
-    key_salt = SessionStore().key_salt
-
-    def cycle_key(self) -> None:
-        pass
-
-
 def identity_of_cookie(header: str) -> Identity | None:
     """The active person whose session the `Cookie` header names, or None."""
     key = parse_cookie(header).get(settings.SESSION_COOKIE_NAME)
@@ -200,8 +185,8 @@ def identity_of_cookie(header: str) -> Identity | None:
     if key is None or "\0" in key:
         return None
     request = HttpRequest()
-    request.session = _SeenSession(key)
-    user = get_user(request)
+    request.session = SessionStore(key)
+    user = sessions.user_of(request)
     if not (user.is_authenticated and user.is_active):
         return None
     # The store itself would count from now on.
