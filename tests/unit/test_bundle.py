@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -272,16 +273,6 @@ class TestInventory:
         [sentence] = mistakes(**given)
         assert "little" not in sentence
 
-    def test_what_is_made_with_a_secret_is_not_looked_at(self):
-        class Variables(dict):
-            def __getitem__(self, name):
-                if name == "daphne_redis_url":
-                    raise ValueError("'secrets_kept' is undefined")
-                return super().__getitem__(name)
-
-        variables = Variables(GOOD_VARIABLES, daphne_redis_url="redis://:{{ secrets_kept.redis.value }}@192.0.2.8")
-        assert salon_inventory.find_mistakes([], {"chat": variables}, GOOD_GROUPS, ROOT / "roles", {}) == []
-
     def test_all_mistakes_at_once_in_the_order_of_lines(self, mistakes):
         found = mistakes(salon_domain="CHANGE-ME", nginx_prot=1, certificate_mode="acme")
         assert [sentence.split()[:2] for sentence in found] == [
@@ -328,6 +319,24 @@ class TestInventory:
         # One play, and no host was asked for its facts.
         assert done.stdout.count("PLAY [") == 1
         assert "Ask the host" not in done.stdout
+
+    def test_an_address_can_be_made_with_a_secret(self, tmp_path):
+        """The secrets are opened after the check of the inventory, and before any host is asked for them."""
+        shutil.copytree(ROOT / "inventories/prod", tmp_path / "prod")
+        nowhere = GOOD_HOSTS.replace("ansible_host: 192.0.2.7", "ansible_host: 127.0.0.1\n          ansible_port: 1")
+        (tmp_path / "prod/hosts.yml").write_text(nowhere)
+        variables = GOOD_VARIABLES | {"daphne_redis_url": "redis://:{{ secrets_kept.redis.value }}@192.0.2.8/0"}
+        (tmp_path / "prod/group_vars/all.yml").write_text(yaml.safe_dump(variables))
+        done = subprocess.run(
+            ["ansible-playbook", "playbooks/site.yml", "--inventory", tmp_path / "prod"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            check=False,
+        )
+        assert "TASK [preflight : Ask the host what it is]" in done.stdout, done.stdout + done.stderr
+        assert "refers to a variable that is not set" not in done.stdout
 
     def test_filled_in_they_are_good(self):
         for name in ("prod", "staging"):

@@ -341,10 +341,10 @@ def find_mistakes(
             try:
                 value = hosts[host][name]
             except Exception as error:  # noqa: BLE001 (whatever a template of the operator's raises)
-                # The secrets are opened once the inventory is known to be good.
-                if SECRETS in str(error):
-                    continue
                 mistakes.append(Mistake(place, f"{name} cannot be worked out: {error}"))
+                continue
+            if isinstance(value, Undefined) and value._undefined_name == SECRETS:
+                # They are opened once the inventory is known to be good.
                 continue
             if isinstance(value, Undefined):
                 mistakes.append(Mistake(place, f"{name} refers to a variable that is not set."))
