@@ -135,7 +135,7 @@ def test_it_says_until_when_the_old_ones_are_needed(rotation):
     said = " ".join(rotation.said.split())
     for name in ("secret_key", "token_key"):
         [old] = rotation.after[name]["old"]
-        assert re.search(rf"{name} \([\w ]+\): in use since [\d-]+; an old one is accepted still", said)
+        assert re.search(rf"{name} \([\w ]+\): since [\d-]+; an old one is accepted still", said)
         assert f"not needed from {old['ends']} on: -e rotate_end={name}" in said
 
 

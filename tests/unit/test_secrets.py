@@ -191,7 +191,9 @@ class TestTakingOver:
         assert keeper(environments=[self.ENVIRONMENT]).kept == kept
 
     def test_a_weak_one_is_not_taken_over(self, keeper):
-        kept = keeper(environments=["SALON_SECRET_KEY='short'\nREDIS_URL='redis://:weak@10.0.0.2/0'\n"]).kept
+        odd = f"DATABASE_URL='postgresql://salon:{'%40' * 40}@10.0.0.2/salon'\n"
+        kept = keeper(environments=[f"SALON_SECRET_KEY='short'\nREDIS_URL='redis://:weak@10.0.0.2/0'\n{odd}"]).kept
+        assert keeper().kept == kept
         assert len(kept["secret_key"]["value"]) == len(kept["redis"]["value"]) == 64
 
     def test_what_an_earlier_salon_kept_in_the_clear_is_removed_there(self, keeper, file):
@@ -288,7 +290,7 @@ class TestRotation:
         kept = keeper().kept
         said = list(salon_secrets.state(kept))
         assert said[1] == (
-            "token_key (signs tokens): in use since 2026-03-01; an old one is accepted still, and not needed from "
+            "token_key (signs tokens): since 2026-03-01; an old one is accepted still, and not needed from "
             "2026-03-16 on: -e rotate_end=token_key."
         )
         assert "run -e rotate=redis again" in said[2]

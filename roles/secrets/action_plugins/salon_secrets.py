@@ -38,6 +38,12 @@ SIGNING = ("secret_key", "token_key")
 
 NAMES = (*SIGNING, "redis", "postgresql")
 
+ALONE = ("postgresql",)
+"""A role of PostgreSQL has one password: nothing is accepted beside it."""
+
+GOOD = re.compile(r"[\w.~+/=-]{32,}")
+"""What a secret looks like that nobody has to quote."""
+
 WHAT_IT_DOES = {
     "secret_key": "signs sessions",
     "token_key": "signs tokens",
@@ -85,7 +91,7 @@ def _is_whole(name: str, secret: Secret) -> bool:
     values = [secret["value"], *beside(secret)]
     for day in (secret["since"], *(old["ends"] for old in secret["old"])):
         datetime.date.fromisoformat(day)
-    return name in NAMES and all(re.fullmatch(r"[\w.~+/=-]{32,}", value) for value in values)
+    return name in NAMES and all(GOOD.fullmatch(value) for value in values)
 
 
 def beside(secret: Secret) -> list[str]:
@@ -104,13 +110,13 @@ def of_environment(text: str) -> dict[str, tuple[str, list[str]]]:
     found = {}
     for name, setting in (("secret_key", "SALON_SECRET_KEY"), ("token_key", "SALON_TOKEN_KEY")):
         if value := settings.get(setting):
-            beside = settings.get(setting.replace("_KEY", "_OLD_KEYS"), "")
-            found[name] = value, [key for key in beside.split(",") if key]
+            old = settings.get(setting.replace("_KEY", "_OLD_KEYS"), "")
+            found[name] = value, [key for key in old.split(",") if key]
     for name, setting in (("redis", "REDIS_URL"), ("postgresql", "DATABASE_URL")):
         with contextlib.suppress(ValueError):
             if password := urlsplit(settings.get(setting, "")).password:
                 found[name] = unquote(password), []
-    return {name: pair for name, pair in found.items() if all(len(value) >= 32 for value in (pair[0], *pair[1]))}
+    return {name: (value, old) for name, (value, old) in found.items() if all(map(GOOD.fullmatch, (value, *old)))}
 
 
 def fill(
@@ -153,8 +159,7 @@ def use(kept: Secrets, names: Iterable[str], today: datetime.date, ends: datetim
             kept[name] = {
                 "value": secret["next"],
                 "since": today.isoformat(),
-                # PostgreSQL knows one password of a role.
-                "old": [] if name == "postgresql" else [old, *secret["old"]],
+                "old": [] if name in ALONE else [old, *secret["old"]],
             }
 
 
@@ -191,7 +196,7 @@ def state(kept: Secrets) -> Iterator[str]:
     """How things stand, a sentence for each secret."""
     for name in NAMES:
         secret = kept[name]
-        said = f"{name} ({WHAT_IT_DOES[name]}): in use since {secret['since']}"
+        said = f"{name} ({WHAT_IT_DOES[name]}): since {secret['since']}"
         if "next" in secret:
             said += f"; its successor is not in use everywhere yet, run -e rotate={name} again"
         if secret["old"]:
