@@ -1,5 +1,6 @@
 """The Ansible bundle without a host: its shape, its inventories, its checks, its templates, its releases."""
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -13,6 +14,9 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from redis.asyncio import ConnectionPool
+
+from salon import redis_url
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -53,7 +57,10 @@ GOOD_VARIABLES = {
 GOOD_GROUPS = {"all": ["chat"], "proxy": ["chat"], "app": ["chat"], "redis": ["chat"], "database": ["chat"]}
 
 
-SECRETS = {name: {"value": name[0] * 64, "beside": []} for name in ("secret_key", "token_key", "redis", "postgresql")}
+SECRETS = {
+    name: {"value": name[0] * 64, "beside": []}
+    for name in ("secret_key", "token_key", "redis", "postgresql", "postgresql_owner")
+}
 
 FACTS = {
     "distribution_major_version": "13",
@@ -236,6 +243,11 @@ class TestInventory:
             ("daphne_token_issuer", "the school's", "is what a token's `iss` says"),
             ("daphne_token_audience", "salon$1", "is what a token's `aud` says"),
             ("daphne_token_creates_people", "perhaps", "is true or false"),
+            ("common_reboot_time", 210, "is a time of the day in quotes"),
+            ("common_reboot_time", "25:00", "is a time of the day in quotes"),
+            ("firewall_ssh_networks", ["school.example.org"], "holds networks and addresses"),
+            ("firewall_peers", ["192.0.2.0/24; accept"], "holds networks and addresses"),
+            ("postgresql_networks", ["all"], "holds networks"),
         ],
     )
     def test_a_wrong_value(self, mistakes, name, value, said):
@@ -255,6 +267,8 @@ class TestInventory:
             ("daphne_token_key_files", ["/etc/salon/school.pem", "/srv/keys/jwks.json"]),
             ("daphne_token_issuer", "https://login.example.org/realms/school?x=1"),
             ("daphne_token_audience", ""),
+            ("common_reboot_time", "04:15"),
+            ("firewall_ssh_networks", ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"]),
         ],
     )
     def test_a_right_value(self, mistakes, name, value):
@@ -267,6 +281,8 @@ class TestInventory:
             {"daphne_token_old_keys": ["a little"]},
             {"redis_password": "a little"},
             {"postgresql_password": "a little"},
+            {"postgresql_owner_password": "a little"},
+            {"redis_users": "a little"},
         ],
     )
     def test_secrets_are_not_shown(self, mistakes, given):
@@ -441,13 +457,102 @@ class TestTemplates:
     def test_redis_and_postgresql_have_no_port_unless_they_are_given_one(self):
         redis, postgresql = "etc/redis/redis.conf", "etc/salon/postgresql.conf"
         assert "port 0" in self.render(redis).splitlines()
-        assert not re.search("^user ", self.render(redis), re.MULTILINE)
-        given = {"redis_port": 6379, "redis_password": "known", "redis_other_passwords": ["p", "q"]}
+        given = {"redis_port": 6379, "redis_password": "known"}
         opened = self.render(redis, **given).splitlines()
-        assert {"bind 127.0.0.1", "port 6379", "user default on ~* &* +@all >known >p >q"} < set(opened)
+        assert {"bind 127.0.0.1", "port 6379"} < set(opened)
         assert "listen_addresses = ''" in self.render(postgresql).splitlines()
         opened = self.render(postgresql, postgresql_addresses=["127.0.0.1", "::1"]).splitlines()
         assert "listen_addresses = '127.0.0.1,::1'" in opened
+
+    def test_redis_lets_in_the_application_only_and_for_what_it_does(self):
+        [rights] = re.findall(r"^    (resetkeys .+)$", redis_url.__doc__, re.MULTILINE)
+        assert [line for line in self.render("etc/redis/redis.conf").splitlines() if line.startswith("user ")] == [
+            "user default off",
+            f"user salon on nopass {rights}",
+        ]
+        given = {"redis_password": "known", "redis_users": ["watcher on nopass +ping"]}
+        known = self.render("etc/redis/redis.conf", **given)
+        assert "user default off" in known.splitlines()
+        assert f"user salon on #{hashlib.sha256(b'known').hexdigest()} {rights}" in known.splitlines()
+        two = self.render("etc/redis/redis.conf", **given, redis_other_passwords=["next"])
+        hashes = " ".join(f"#{hashlib.sha256(each).hexdigest()}" for each in (b"known", b"next"))
+        assert f"user salon on {hashes} {rights}" in two.splitlines()
+        assert "user watcher on nopass +ping" in known.splitlines()
+        assert "known" not in known.split()
+
+    def test_the_application_gives_its_name_to_redis(self):
+        for password in ("", "kn.own~"):
+            rendered = self.render("etc/salon/salon.env", redis_password=password)
+            [url] = re.findall(r"^REDIS_URL='(.+)'$", rendered, re.MULTILINE)
+            connection = ConnectionPool.from_url(redis_url.host(url)["address"]).connection_kwargs
+            assert (connection["path"], connection["username"]) == ("/run/redis/redis-server.sock", "salon")
+            assert (connection.get("password") or "") == password
+
+    def test_postgresql_asks_the_kernel_or_for_a_password(self):
+        def lines(**given):
+            rendered = self.render("etc/salon/pg_hba.conf", **given).splitlines()
+            return [line.split() for line in rendered if line and not line.startswith("#")]
+
+        socket = [
+            ["local", "all", "postgres", "peer"],
+            ["local", "salon", "salon", "peer"],
+            ["local", "salon", "salon_owner", "peer", "map=salon"],
+        ]
+        assert lines() == socket
+        networks = {"postgresql_networks": ["127.0.0.1/32", "::1/128", "192.0.2.0/24"]}
+        assert lines(postgresql_addresses=["*"], **networks) == [
+            *socket,
+            ["host", "salon", "salon,salon_owner", "127.0.0.1/32", "scram-sha-256"],
+            ["host", "salon", "salon,salon_owner", "::1/128", "scram-sha-256"],
+            ["hostssl", "salon", "salon,salon_owner", "192.0.2.0/24", "scram-sha-256"],
+        ]
+
+    def test_no_process_knows_how_to_come_in_as_the_owner_of_the_database(self):
+        assert "salon_owner" not in self.render("etc/salon/salon.env")
+        assert "salon_owner" in self.render("etc/salon/migrate.env")
+
+    def accepted(self, **given):
+        """What the firewall lets in, but for what networks need."""
+        rendered = self.render("etc/nftables.conf", **given)
+        return [line.strip() for line in rendered.splitlines() if re.search(r"tcp dport .* accept", line)]
+
+    def test_firewall_opens_ssh_and_nginx(self):
+        assert self.accepted() == ["tcp dport { 22 } accept", "tcp dport { 80, 443 } accept"]
+        assert self.accepted(nginx_https_port=8443)[1] == "tcp dport { 80, 8443 } accept"
+
+    def test_firewall_opens_ssh_to_networks_of_both_kinds(self):
+        assert self.accepted(firewall_ssh_networks=["192.0.2.0/24", "2001:db8::/32"])[:2] == [
+            "ip saddr { 192.0.2.0/24 } tcp dport { 22 } accept",
+            "ip6 saddr { 2001:db8::/32 } tcp dport { 22 } accept",
+        ]
+        # With networks of one kind only, nobody of the other comes in.
+        [ssh, _] = self.accepted(firewall_ssh_networks=["192.0.2.0/24"])
+        assert ssh == "ip saddr { 192.0.2.0/24 } tcp dport { 22 } accept"
+
+    def test_firewall_opens_services_to_the_hosts_of_the_inventory(self):
+        facts = {"all_ipv4_addresses": ["192.0.2.8"], "all_ipv6_addresses": ["2001:db8::8", "fe80::8"]}
+        given = {
+            "inventory_hostname": "chat",
+            "hostvars": {"chat": {"ansible_facts": {}}, "other": {"ansible_facts": facts}},
+        }
+        assert self.accepted(**given) == self.accepted()
+        assert self.accepted(redis_port=6379, postgresql_addresses=["*"], **given)[2:] == [
+            "ip saddr { 192.0.2.8 } tcp dport { 6379, 5432 } accept",
+            "ip6 saddr { 2001:db8::8 } tcp dport { 6379, 5432 } accept",
+        ]
+        assert self.accepted(redis_port=6379, firewall_peers=["192.0.2.0/24"])[2:] == [
+            "ip saddr { 192.0.2.0/24 } tcp dport { 6379 } accept"
+        ]
+
+    @pytest.mark.parametrize("without", [False, True])
+    def test_sshd_takes_passwords_while_the_operator_may_need_one(self, without):
+        rendered = self.render("etc/ssh/sshd_config.d/00-salon.conf", common_ssh_without_passwords=without)
+        for line in (
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin prohibit-password",
+        ):
+            assert (line in rendered.splitlines()) == without
 
     def test_no_template_logs_the_query_string(self):
         for name in ("etc/nginx/nginx.conf", "etc/nginx/conf.d/salon.conf"):

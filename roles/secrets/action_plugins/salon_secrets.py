@@ -36,9 +36,9 @@ LENGTH = 64
 SIGNING = ("secret_key", "token_key")
 """What was signed with an old one of these comes back for as long as it counts."""
 
-NAMES = (*SIGNING, "redis", "postgresql")
+NAMES = (*SIGNING, "redis", "postgresql", "postgresql_owner")
 
-ALONE = ("postgresql",)
+ALONE = ("postgresql", "postgresql_owner")
 """A role of PostgreSQL has one password: nothing is accepted beside it."""
 
 GOOD = re.compile(r"[\w.~+/=-]{32,}")
@@ -49,6 +49,7 @@ WHAT_IT_DOES = {
     "token_key": "signs tokens",
     "redis": "the application's password for Redis",
     "postgresql": "the application's password for PostgreSQL",
+    "postgresql_owner": "the password for PostgreSQL of who migrates the database",
 }
 
 EARLIER_FILES = {"secret_key": "secret_key.txt", "token_key": "token_key.txt"}
