@@ -10,14 +10,13 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 from django.conf import settings
-from django.contrib.auth import get_user
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest, parse_cookie
 from django.utils import timezone
 
-from chat import claims, database, keys, sql
+from chat import claims, database, keys, sessions, sql
 from chat.batches import Batches
 from chat.claims import Claims
 from chat.models import RevokedToken, User
@@ -187,7 +186,7 @@ def identity_of_cookie(header: str) -> Identity | None:
         return None
     request = HttpRequest()
     request.session = SessionStore(key)
-    user = get_user(request)
+    user = sessions.user_of(request)
     if not (user.is_authenticated and user.is_active):
         return None
     # The store itself would count from now on.

@@ -5,7 +5,8 @@
 | `SALON_PUBLIC_URL` | where people reach this server: scheme, name, port | `http://localhost:8000` |
 | `SALON_ALLOWED_ORIGINS` | origins of frontends, comma-separated: `https://school.example` | any port of this machine |
 | `SALON_ALLOWED_HOSTS` | further names or addresses it answers to, comma-separated | none |
-| `SALON_SECRET_KEY` | Django's key: sessions, CSRF | made once, under `var/` |
+| `SALON_SECRET_KEY` | Django's key: sessions, password resets | made once, under `var/` |
+| `SALON_SECRET_OLD_KEYS` | keys before it, comma-separated: who has logged in under one stays so; none signs | none |
 | `SALON_TOKEN_KEY` | the HS256 key that tokens are signed with, at least 32 characters | made once, under `var/` |
 | `SALON_TOKEN_OLD_KEYS` | other HS256 keys that are accepted too, comma-separated; none signs | none |
 | `SALON_TOKEN_KEY_FILES` | files of others who sign, comma-separated: a public key (PEM) or a JWKS | none |
@@ -102,6 +103,13 @@ def _kept_secret(name: str, minimum: int) -> str:
     return value
 
 
+def _old_keys(name: str, minimum: int) -> list[str]:
+    for key in (found := _list(name)):
+        if len(key) < minimum:
+            raise ImproperlyConfigured(f"{name} has a key of {len(key)} characters; each has at least {minimum}.")
+    return found
+
+
 def _seconds(name: str, default: int, greatest: int) -> float:
     text = os.environ.get(name) or str(default)
     try:
@@ -135,10 +143,8 @@ if ACCEL_LOCATION and not (ACCEL_LOCATION.startswith("/") and ACCEL_LOCATION.end
 
 SECRET_KEY = _kept_secret("SALON_SECRET_KEY", 32)
 TOKEN_KEY = _kept_secret("SALON_TOKEN_KEY", 32)
-TOKEN_OLD_KEYS = _list("SALON_TOKEN_OLD_KEYS")
-for _key in TOKEN_OLD_KEYS:
-    if len(_key) < 32:
-        raise ImproperlyConfigured(f"SALON_TOKEN_OLD_KEYS has a key of {len(_key)} characters; each has at least 32.")
+SECRET_KEY_FALLBACKS = _old_keys("SALON_SECRET_OLD_KEYS", 32)
+TOKEN_OLD_KEYS = _old_keys("SALON_TOKEN_OLD_KEYS", 32)
 TOKEN_KEY_FILES = [Path(path) for path in _list("SALON_TOKEN_KEY_FILES")]
 TOKEN_ISSUER = os.environ.get("SALON_TOKEN_ISSUER") or None
 TOKEN_AUDIENCE = os.environ.get("SALON_TOKEN_AUDIENCE") or None
@@ -248,7 +254,7 @@ MIDDLEWARE = [
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "chat.sessions.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]

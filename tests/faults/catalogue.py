@@ -215,6 +215,11 @@ FAULTS = (
         before=shell(GO_BY_CLOCK),
         afterwards=shell(GO_BY_OWN_CLOCK),
     ),
+    Fault(
+        "rotate-secrets",
+        "all secrets replaced by `playbooks/rotate.yml`",
+        lambda host: host.playbook("rotate", "rotate=all"),
+    ),
     Fault("reboot", "the whole host rebooted", lambda host: host.restart(), allowed=after(10)),
 )
 

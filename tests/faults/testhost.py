@@ -17,6 +17,7 @@ DOMAIN = "salon.test"
 LONGEST = 150
 """Seconds that a command may take."""
 
+ROOT = Path(__file__).resolve().parents[2]
 DELAY = Path(__file__).with_name("delay.py")
 
 TABLE = """
@@ -61,23 +62,34 @@ async def run(*command: str, given: str = "") -> str:
 class Host:
     """What the harness does on the host, and asks of it."""
 
+    def __init__(self, name: str = NAME, domain: str = DOMAIN) -> None:
+        self.name = name
+        self._domain = domain
+
     async def shell(self, commands: str, given: str = "") -> str:
         """Run shell commands there, as root; what they say. Raises `CommandError` for the first that fails."""
-        return await run("docker", "exec", "--interactive", NAME, "sh", "-ec", commands, given=given)
+        return await run("docker", "exec", "--interactive", self.name, "sh", "-ec", commands, given=given)
 
     async def restart(self) -> None:
         """Boot it anew; returns when all that it starts by itself has been started."""
-        await run("docker", "restart", "--time", "60", NAME)
+        await run("docker", "restart", "--time", "60", self.name)
         # A word of the old system, or none yet, is no answer.
         booted = "systemctl is-system-running --wait 2>&1 | grep -Eqx 'running|degraded'"
         await self.shell(f"until {booted}; do sleep 0.1; done")
 
+    async def playbook(self, name: str, extra: str) -> None:
+        """Run a playbook against it, from here. Raises `CommandError`."""
+        made = Path.home().glob(".ansible/tmp/molecule.*.faults/inventory/secrets.yml")
+        inventory = max(made, key=lambda path: path.stat().st_mtime).parent
+        playbook = ROOT / f"playbooks/{name}.yml"
+        await run("ansible-playbook", str(playbook), "--inventory", str(inventory), "--extra-vars", extra)
+
     async def door(self) -> Door:
         """How people come in."""
-        [described] = json.loads(await run("docker", "inspect", NAME))
+        [described] = json.loads(await run("docker", "inspect", self.name))
         [network] = described["NetworkSettings"]["Networks"].values()
         authority = await self.shell("cat /etc/salon/tls/ca.pem")
-        return Door(network["IPAddress"], DOMAIN, ssl.create_default_context(cadata=authority))
+        return Door(network["IPAddress"], self._domain, ssl.create_default_context(cadata=authority))
 
     async def prepare(self) -> None:
         """Bring there what faults need."""

@@ -18,6 +18,11 @@ from instance import Instance
 from waiting import wait_until
 
 
+def pytest_collection_modifyitems(items):
+    """The logs are looked through when all others have left their traces there."""
+    items.sort(key=lambda item: item.path.name == "test_secrets.py")
+
+
 @pytest.fixture(scope="session")
 def machine() -> Instance:
     """Where the host is and what it is called."""
@@ -115,11 +120,11 @@ def wait_ready(fetch) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def playbook(inventory) -> Callable[..., tuple[str, int]]:
-    """Run the playbook as an operator would; returns what it said and how many tasks changed something."""
+    """Run a playbook as an operator would; returns what it said and how many tasks changed something."""
 
-    def playbook(*arguments: str, succeeds: bool = True) -> tuple[str, int]:
+    def playbook(*arguments: str, name: str = "site", succeeds: bool = True) -> tuple[str, int]:
         done = subprocess.run(
-            ["ansible-playbook", ROOT / "playbooks/site.yml", "--inventory", inventory, *arguments],
+            ["ansible-playbook", ROOT / f"playbooks/{name}.yml", "--inventory", inventory, *arguments],
             capture_output=True,
             text=True,
             cwd=ROOT,
@@ -130,6 +135,12 @@ def playbook(inventory) -> Callable[..., tuple[str, int]]:
         return done.stdout, sum(map(int, re.findall(r"changed=(\d+)", done.stdout)))
 
     return playbook
+
+
+@pytest.fixture(scope="session")
+def checked(playbook) -> tuple[str, int]:
+    """What a look at the finished host says, as talkative as Ansible is, and how much it would change."""
+    return playbook("--check", "--diff", "-vvv")
 
 
 @pytest.fixture(scope="session")

@@ -185,13 +185,14 @@ def test_visitors_are_known_by_their_own_address(host):
     assert not re.search(r"^\s*location [^}]*proxy_set_header", served, re.MULTILINE)
 
 
-def dial(address, domain, trust, query, origin=None):
+def dial(address, domain, trust, query="", origin=None, headers=None):
     return connect(
         f"wss://{domain}/ws/chat/{query}",
         sock=socket.create_connection((address, 443), timeout=10),
         ssl=trust,
         server_hostname=domain,
         origin=origin,
+        additional_headers=headers,
         proxy=None,
     )
 

@@ -18,7 +18,20 @@ CHAT = PROJECT / "app" / "chat"
 
 # Who may import whom: each only from the lines above its own.
 LAYERS = [
-    {"protocol", "models", "frontend", "keys", "batches", "deadlines", "failures", "order", "services", "sql", "wire"},
+    {
+        "protocol",
+        "models",
+        "frontend",
+        "keys",
+        "batches",
+        "deadlines",
+        "failures",
+        "order",
+        "services",
+        "sessions",
+        "sql",
+        "wire",
+    },
     {"layers", "postgresql", "database", "people", "files", "limits", "claims", "asyncapi", "changes"},
     {"auth", "rooms", "origins"},
     {"connection", "messages", "roster", "relay", "held"},

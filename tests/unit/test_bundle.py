@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,7 +21,7 @@ from salon import redis_url
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
-SERVING_ROLES = [role for role in ROLES if role.name != "preflight"]
+SERVING_ROLES = [role for role in ROLES if role.name not in ("preflight", "secrets")]
 
 
 def load(name, path):
@@ -56,6 +57,11 @@ GOOD_VARIABLES = {
 }
 GOOD_GROUPS = {"all": ["chat"], "proxy": ["chat"], "app": ["chat"], "redis": ["chat"], "database": ["chat"]}
 
+
+SECRETS = {
+    name: {"value": name[0] * 64, "beside": []}
+    for name in ("secret_key", "token_key", "redis", "postgresql", "postgresql_owner")
+}
 
 FACTS = {
     "distribution_major_version": "13",
@@ -352,6 +358,24 @@ class TestInventory:
         assert done.stdout.count("PLAY [") == 1
         assert "Ask the host" not in done.stdout
 
+    def test_an_address_can_be_made_with_a_secret(self, tmp_path):
+        """The secrets are opened after the check of the inventory, and before any host is asked for them."""
+        shutil.copytree(ROOT / "inventories/prod", tmp_path / "prod")
+        nowhere = GOOD_HOSTS.replace("ansible_host: 192.0.2.7", "ansible_host: 127.0.0.1\n          ansible_port: 1")
+        (tmp_path / "prod/hosts.yml").write_text(nowhere)
+        variables = GOOD_VARIABLES | {"daphne_redis_url": "redis://:{{ secrets_kept.redis.value }}@192.0.2.8/0"}
+        (tmp_path / "prod/group_vars/all.yml").write_text(yaml.safe_dump(variables))
+        done = subprocess.run(
+            ["ansible-playbook", "playbooks/site.yml", "--inventory", tmp_path / "prod"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            check=False,
+        )
+        assert "TASK [preflight : Ask the host what it is]" in done.stdout, done.stdout + done.stderr
+        assert "refers to a variable that is not set" not in done.stdout
+
     def test_filled_in_they_are_good(self):
         for name in ("prod", "staging"):
             source = ROOT / "inventories" / name
@@ -384,8 +408,7 @@ class TestTemplates:
             "salon_domain": "chat.example.org",
             "salon_alt_names": ["192.0.2.7"],
             "salon_frontend_origins": ["https://a.example", "https://b.example"],
-            "daphne_secret_key": "s" * 64,
-            "daphne_token_key": "t" * 64,
+            "secrets_kept": SECRETS,
         }
         for role in SERVING_ROLES:
             for file in ("defaults/main.yml", "vars/main.yml"):
@@ -519,6 +542,9 @@ class TestTemplates:
         known = self.render("etc/redis/redis.conf", **given)
         assert "user default off" in known.splitlines()
         assert f"user salon on #{hashlib.sha256(b'known').hexdigest()} {rights}" in known.splitlines()
+        two = self.render("etc/redis/redis.conf", **given, redis_other_passwords=["next"])
+        hashes = " ".join(f"#{hashlib.sha256(each).hexdigest()}" for each in (b"known", b"next"))
+        assert f"user salon on {hashes} {rights}" in two.splitlines()
         assert "user watcher on nopass +ping" in known.splitlines()
         assert "known" not in known.split()
 

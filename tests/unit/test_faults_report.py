@@ -21,7 +21,7 @@ def finding(kind):
 
 
 def test_each_fault_has_its_own_name_and_a_title():
-    assert len(BY_NAME) == len(FAULTS) == 20
+    assert len(BY_NAME) == len(FAULTS) == 21
     assert len({fault.title.format(fault.lasts) for fault in FAULTS}) == len(FAULTS)
     for fault in FAULTS:
         assert bool(fault.lasts) == bool(fault.end)

@@ -46,6 +46,7 @@ def test_a_deployed_server_passes_djangos_own_check(tmp_path):
         ({"SALON_PUBLIC_URL": "chat.example.org"}, "SALON_PUBLIC_URL is 'chat.example.org'"),
         ({"SALON_TOKEN_KEY": "ssh-ed25519 " + "A" * 60}, "is no secret; write it to a file"),
         ({"SALON_TOKEN_OLD_KEYS": "o" * 32 + ", short"}, "SALON_TOKEN_OLD_KEYS has a key of 5 characters"),
+        ({"SALON_SECRET_OLD_KEYS": "o" * 32 + ", short"}, "SALON_SECRET_OLD_KEYS has a key of 5 characters"),
         ({"SALON_TOKEN_KEY_FILES": "/absent.pem"}, "SALON_TOKEN_KEY_FILES: /absent.pem cannot be read"),
         ({"SALON_TOKEN_LEEWAY": "ten"}, "SALON_TOKEN_LEEWAY is 'ten'; it is a number of seconds from 0 to 300"),
         ({"SALON_TOKEN_LEEWAY": "-1"}, "SALON_TOKEN_LEEWAY is '-1'"),

@@ -72,6 +72,7 @@ FORMATS = {
     "postgresql_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "daphne_secret_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
+    "daphne_secret_old_keys": (r"[\w.~+/=-]{32,}", "holds keys of at least 32 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_old_keys": (r"[\w.~+/=-]{32,}", "holds keys of at least 32 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_key_files": (r"/[\w.@/-]+", "holds paths on the host like /etc/salon/school.pem"),
     "daphne_token_issuer": (r"[^\s'\\$`]*", "is what a token's `iss` says, without spaces or any of ' \\ $ `"),
@@ -81,12 +82,15 @@ FORMATS = {
 KINDS = {"int": "a whole number", "bool": "true or false", "list": "a list", "str": "a text"}
 
 # Beside an inventory, but not part of it.
-NOT_INVENTORY = {"group_vars", "host_vars", "secrets", "fetched"}
+NOT_INVENTORY = {"group_vars", "host_vars", "secrets", "secrets.yml", "fetched"}
 INVENTORY_SUFFIXES = {"", ".yml", ".yaml", ".json"}
 VARIABLE_SUFFIXES = {"", ".yml", ".yaml", ".json"}
 
 # How alike a name without our prefix has to be to count as a misspelt one of ours.
 NEAR_MISS = 0.85
+
+# What holds the secrets, for a variable of the inventory that is made with one of them.
+SECRETS = "secrets_kept"
 
 COMMAND_LINE = "the command line"
 
@@ -341,7 +345,7 @@ def find_mistakes(
         places[name] = [Place(COMMAND_LINE)]
     # What no file shows: a vault, an inventory in another format, a plugin.
     for variables in hosts.values():
-        for name in variables:
+        for name in set(variables) - {SECRETS}:
             places.setdefault(name, [inventory])
 
     for name in sorted(places):
@@ -360,6 +364,9 @@ def find_mistakes(
                 value = hosts[host][name]
             except Exception as error:  # noqa: BLE001 (whatever a template of the operator's raises)
                 mistakes.append(Mistake(place, f"{name} cannot be worked out: {error}"))
+                continue
+            if isinstance(value, Undefined) and value._undefined_name == SECRETS:
+                # They are opened once the inventory is known to be good.
                 continue
             if isinstance(value, Undefined):
                 mistakes.append(Mistake(place, f"{name} refers to a variable that is not set."))
