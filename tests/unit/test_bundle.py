@@ -245,7 +245,6 @@ class TestInventory:
             ("salon_frontend_origins", ["https://School.example.org"], "holds origins like"),
             ("salon_alt_names", ["a b"], "holds bare names"),
             ("nginx_tls_profile", "old", "is one of: intermediate, modern"),
-            ("nginx_trusted_proxies", ["proxy.example.org"], "holds addresses and networks"),
             # That would be everybody.
             ("nginx_trusted_proxies", ["0.0.0.0/0"], "holds addresses and networks"),
             ("nginx_exempt_networks", "192.0.2.0/24", "is a list"),
