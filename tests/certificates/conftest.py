@@ -160,7 +160,7 @@ def acme(outside, tmp_path_factory) -> dict[str, object]:
         "certificate_acme_directory": "https://outside.salon.test:14000/dir",
         "certificate_acme_directory_authority": str(directory),
         "certificate_acme_eab_kid": "a-school",
-        "certificate_acme_eab_hmac_key": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W",
+        "certificate_acme_eab_hmac_key": "c2Nob29sc2Nob29sc2Nob29sc2Nob29sc2Nob29sc2Nob29s",
         "certificate_acme_tested_from": "salon-outside",
     }
 

@@ -460,7 +460,7 @@ class TestTemplates:
         assert ":443" not in site
         for network in given["nginx_trusted_proxies"]:
             assert f"\n    {network} 1;\n" in site
-            assert f"\n    set_real_ip_from {network};\n" in site
+            assert f"\nset_real_ip_from {network};\n" in site
         assert "$remote_addr;\n    proxy_set_header X-Forwarded-Proto https;" in site
         assert "set_real_ip_from" not in self.render("etc/nginx/conf.d/salon.conf")
 
