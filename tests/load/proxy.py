@@ -88,6 +88,8 @@ class Nginx:
             "nginx_ipv6": False,
             "nginx_domain": "localhost",
             "nginx_alt_names": [],
+            "nginx_tls": True,
+            "nginx_acme_root": self._directory,
             "nginx_has_http2_directive": version >= NEW_HTTP2,
             "nginx_certificate": certificate,
             "nginx_certificate_key": certificate.with_suffix(".key"),
