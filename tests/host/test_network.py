@@ -176,7 +176,7 @@ def test_visitors_are_known_by_their_own_address(host):
     served = host.check_output("nginx -T 2>/dev/null")
     for overwritten in (
         "proxy_set_header X-Forwarded-For $remote_addr;",
-        "proxy_set_header X-Forwarded-Proto $scheme;",
+        "proxy_set_header X-Forwarded-Proto https;",
         'proxy_set_header X-Forwarded-Host "";',
         'proxy_set_header X-Real-IP "";',
     ):

@@ -240,6 +240,44 @@ class TestTls:
             assert not secured.session.has_ticket
 
 
+class TestChallenges:
+    def test_an_authority_finds_what_it_asks_for(self, proxy):
+        nginx = proxy()
+        place = nginx.directory / ".well-known/acme-challenge"
+        place.mkdir(parents=True)
+        (place / "answer").write_text("as agreed")
+        status, _, text = nginx.ask("/.well-known/acme-challenge/answer", tls=False)
+        assert (status, text) == (200, "as agreed")
+        assert nginx.ask("/.well-known/acme-challenge/other", tls=False)[0] == 404
+        assert nginx.ask("/.well-known/security.txt", tls=False)[0] == 308
+
+
+class TestProxyInFront:
+    """TLS ends there; on this machine it is trusted for what it says."""
+
+    @pytest.fixture
+    def nginx(self, proxy):
+        return proxy(nginx_tls=False, nginx_trusted_proxies=["127.0.0.1"])
+
+    def test_its_visitors_are_served(self, nginx):
+        headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
+        status, answered, text = nginx.ask("/", tls=False, headers=headers)
+        assert status == 200
+        told = json.loads(text)
+        assert (told["X-Forwarded-For"], told["X-Forwarded-Proto"]) == ("203.0.113.9", "https")
+        assert answered["Strict-Transport-Security"]
+
+    @pytest.mark.parametrize("proto", [None, "http", "httpsx"])
+    def test_who_has_not_come_over_tls_is_sent_there(self, nginx, proto):
+        headers = {"X-Forwarded-Proto": proto} if proto else {}
+        status, answered, _ = nginx.ask("/x?a=b", tls=False, headers=headers)
+        assert (status, answered["Location"]) == (308, f"https://localhost:{nginx.port}/x?a=b")
+
+    def test_a_strange_name_gets_no_answer(self, nginx):
+        with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+            nginx.ask("/", tls=False, host="stranger.example", headers={"X-Forwarded-Proto": "https"})
+
+
 class TestHeaders:
     @pytest.mark.parametrize("path", ["/.env", "/static/nothing"])
     def test_of_its_own_answers(self, proxy, path):

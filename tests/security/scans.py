@@ -55,8 +55,11 @@ def testssl(scanner: Scanner, *, trusted: bool) -> Scan:
 
 def sslyze(host: Host, profile: str) -> Scan:
     """Its comparison with Mozilla's configuration."""
-    command = [str(SCANNERS / "sslyze"), f"--mozilla_config={profile}", "--sni", DOMAIN, f"{host.address}:443"]
-    said = run(*command, succeeds=False)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as authority:
+        authority.write(host.authority)
+        authority.flush()
+        options = [f"--mozilla_config={profile}", "--certinfo", f"--certinfo_ca_file={authority.name}", "--sni", DOMAIN]
+        said = run(str(SCANNERS / "sslyze"), *options, f"{host.address}:443", succeeds=False)
     verdict = re.search(rf"{re.escape(host.address)}:443: (.*)", said)
     text = verdict[1] if verdict else said[-500:]
     scan = Scan("sslyze", text)
