@@ -61,7 +61,7 @@ def scan(origin, address):
 def ssh(address, *options):
     given = ["-i", str(INVENTORY.parent / "key"), "-o", "ControlPath=none", "-o", "BatchMode=yes"]
     known = ["-o", f"UserKnownHostsFile={INVENTORY.parent / 'known_hosts'}", "-o", "ConnectTimeout=3"]
-    command = ["ssh", *given, *known, *options, f"operator@{address}", "true"]
+    command = ["ssh", *given, *known, *options, f"olga@{address}", "true"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -116,13 +116,13 @@ def test_ssh_for_some_networks_only(address):
 
 def test_who_may_need_a_password_keeps_it(address):
     """A key that stands elsewhere than where it is looked for is none that is known."""
-    home, elsewhere = "/home/operator/.ssh", "/etc/ssh/sshd_config.d/10-keys.conf"
+    home, elsewhere = "/home/olga/.ssh", "/etc/ssh/sshd_config.d/10-keys.conf"
     on(HOST, f"mv {home}/authorized_keys /etc/ssh/operator_keys")
     on(HOST, f"echo 'AuthorizedKeysFile /etc/ssh/operator_keys' >{elsewhere}; systemctl reload ssh.service")
     try:
         said, changed = playbook("--tags", "common")
         assert changed
-        assert "operator has no key on salon-security, so ssh goes on taking passwords." in said
+        assert "olga has no key on salon-security, so ssh goes on taking passwords." in said
         assert "passwordauthentication yes" in on(HOST, "sshd -T").splitlines()
         playbook("--tags", "common", "--extra-vars", '{"common_ssh_has_other_way": true}')
         assert "passwordauthentication no" in on(HOST, "sshd -T").splitlines()
