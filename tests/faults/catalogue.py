@@ -80,8 +80,8 @@ rm -f /etc/systemd/system/daphne@.service.d/clock.conf
 for cluster in /etc/postgresql/*/main; do cp /etc/salon-faults/environment.before $cluster/environment; done
 {RESTART_ALL}"""
 SUBSCRIPTIONS = (
-    "REDISCLI_AUTH=$(sed -n 's/^requirepass //p' /etc/redis/redis.conf)"
-    " redis-cli -s /run/redis/redis-server.sock client kill type pubsub | grep -qx '[1-9][0-9]*'"
+    "redis-cli -s /run/redis/redis-server.sock --user faults --pass any --no-auth-warning"
+    " client kill type pubsub | grep -qx '[1-9][0-9]*'"
 )
 HEAL = "nft delete table inet faults"
 SEEN_TO_HEAL = f"nft list table inet faults | grep -Eq 'counter packets [1-9]'; {HEAL}"

@@ -17,6 +17,8 @@ class Managed:
     owner: str
     group: str
     mode: int
+    where: str = ""
+    """A file that is there on the hosts which have this one; empty: all have it."""
 
 
 def _declared(kind: str) -> Iterator[Managed]:
@@ -29,7 +31,9 @@ def _declared(kind: str) -> Iterator[Managed]:
             for entry in entries:
                 # A group that an operator may choose stands there by its variable.
                 group = defaults.get(entry["group"].strip("{ }"), entry["group"])
-                yield Managed(role, f"/{entry['path']}", entry["owner"], group, int(entry["mode"], 8))
+                yield Managed(
+                    role, f"/{entry['path']}", entry["owner"], group, int(entry["mode"], 8), entry.get("where", "")
+                )
 
 
 def files() -> list[Managed]:

@@ -19,13 +19,13 @@ def test_only_nginx_listens(host):
 
 
 def test_servers_behind_have_unix_sockets(host, processes):
-    listening = host.check_output("ss -Hlx")
+    # Redis and PostgreSQL have a network of their own, with nothing in it, where `ss` does not look.
     for path in (
         "/run/redis/redis-server.sock",
         "/run/postgresql/.s.PGSQL.5432",
         *(f"/run/salon/daphne-{number}.sock" for number in processes),
     ):
-        assert f" {path} " in listening
+        assert host.file(path).is_socket
 
 
 @pytest.mark.parametrize(("user", "allowed"), [("www-data", True), ("nobody", False), ("redis", False)])
@@ -39,7 +39,7 @@ def test_only_nginx_reaches_the_application(host, user, allowed):
 
 def test_redis_and_postgresql_let_in_the_application_only(host):
     as_user = "setpriv --reuid {0} --regid {1} --init-groups"
-    ping = "redis-cli -s /run/redis/redis-server.sock ping"
+    ping = "redis-cli -s /run/redis/redis-server.sock --user salon --pass any --no-auth-warning ping"
     assert host.check_output(f"{as_user.format('salon', 'salon')} {ping}") == "PONG"
     assert host.run(f"{as_user.format('www-data', 'www-data')} {ping}").stdout.strip() != "PONG"
     query = "psql -h /run/postgresql salon -Atc 'select current_user'"

@@ -1,5 +1,6 @@
 """The Ansible bundle without a host: its shape, its inventories, its checks, its templates, its releases."""
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -12,6 +13,9 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from redis.asyncio import ConnectionPool
+
+from salon import redis_url
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -233,6 +237,7 @@ class TestInventory:
             ("daphne_token_issuer", "the school's", "is what a token's `iss` says"),
             ("daphne_token_audience", "salon$1", "is what a token's `aud` says"),
             ("daphne_token_creates_people", "perhaps", "is true or false"),
+            ("postgresql_networks", ["all"], "holds networks"),
         ],
     )
     def test_a_wrong_value(self, mistakes, name, value, said):
@@ -264,6 +269,8 @@ class TestInventory:
             {"daphne_token_old_keys": ["a little"]},
             {"redis_password": "a little"},
             {"postgresql_password": "a little"},
+            {"postgresql_owner_password": "a little"},
+            {"redis_users": "a little"},
         ],
     )
     def test_secrets_are_not_shown(self, mistakes, given):
@@ -421,13 +428,56 @@ class TestTemplates:
     def test_redis_and_postgresql_have_no_port_unless_they_are_given_one(self):
         redis, postgresql = "etc/redis/redis.conf", "etc/salon/postgresql.conf"
         assert "port 0" in self.render(redis).splitlines()
-        assert "requirepass" not in self.render(redis)
         given = {"redis_port": 6379, "redis_password": "known"}
         opened = self.render(redis, **given).splitlines()
-        assert {"bind 127.0.0.1", "port 6379", "requirepass known"} < set(opened)
+        assert {"bind 127.0.0.1", "port 6379"} < set(opened)
         assert "listen_addresses = ''" in self.render(postgresql).splitlines()
         opened = self.render(postgresql, postgresql_addresses=["127.0.0.1", "::1"]).splitlines()
         assert "listen_addresses = '127.0.0.1,::1'" in opened
+
+    def test_redis_lets_in_the_application_only_and_for_what_it_does(self):
+        [rights] = re.findall(r"^    (resetkeys .+)$", redis_url.__doc__, re.MULTILINE)
+        assert [line for line in self.render("etc/redis/redis.conf").splitlines() if line.startswith("user ")] == [
+            "user default off",
+            f"user salon on nopass {rights}",
+        ]
+        given = {"redis_password": "known", "redis_users": ["watcher on nopass +ping"]}
+        known = self.render("etc/redis/redis.conf", **given)
+        assert "user default off" in known.splitlines()
+        assert f"user salon on #{hashlib.sha256(b'known').hexdigest()} {rights}" in known.splitlines()
+        assert "user watcher on nopass +ping" in known.splitlines()
+        assert "known" not in known.split()
+
+    def test_the_application_gives_its_name_to_redis(self):
+        for password in ("", "kn.own~"):
+            rendered = self.render("etc/salon/salon.env", redis_password=password)
+            [url] = re.findall(r"^REDIS_URL='(.+)'$", rendered, re.MULTILINE)
+            connection = ConnectionPool.from_url(redis_url.host(url)["address"]).connection_kwargs
+            assert (connection["path"], connection["username"]) == ("/run/redis/redis-server.sock", "salon")
+            assert (connection.get("password") or "") == password
+
+    def test_postgresql_asks_the_kernel_or_for_a_password(self):
+        def lines(**given):
+            rendered = self.render("etc/salon/pg_hba.conf", **given).splitlines()
+            return [line.split() for line in rendered if line and not line.startswith("#")]
+
+        socket = [
+            ["local", "all", "postgres", "peer"],
+            ["local", "salon", "salon", "peer"],
+            ["local", "salon", "salon_owner", "peer", "map=salon"],
+        ]
+        assert lines() == socket
+        networks = {"postgresql_networks": ["127.0.0.1/32", "::1/128", "192.0.2.0/24"]}
+        assert lines(postgresql_addresses=["*"], **networks) == [
+            *socket,
+            ["host", "salon", "salon,salon_owner", "127.0.0.1/32", "scram-sha-256"],
+            ["host", "salon", "salon,salon_owner", "::1/128", "scram-sha-256"],
+            ["hostssl", "salon", "salon,salon_owner", "192.0.2.0/24", "scram-sha-256"],
+        ]
+
+    def test_no_process_knows_how_to_come_in_as_the_owner_of_the_database(self):
+        assert "salon_owner" not in self.render("etc/salon/salon.env")
+        assert "salon_owner" in self.render("etc/salon/migrate.env")
 
     def test_no_template_logs_the_query_string(self):
         for name in ("etc/nginx/nginx.conf", "etc/nginx/conf.d/salon.conf"):

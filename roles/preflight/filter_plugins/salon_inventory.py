@@ -34,6 +34,9 @@ ANSIBLE_HINTS = {
 
 HOST_NAME = r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
 ADDRESS = r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]+"
+NETWORK = rf"((\d{{1,3}}\.){{3}}\d{{1,3}}|{ADDRESS})(/\d{{1,3}})?"
+TIME = r"([01]\d|2[0-3]):[0-5]\d"
+TIME_SENTENCE = 'is a time of the day in quotes, like "03:30"'
 
 # A browser writes the names of an origin in small letters, and compares it letter by letter.
 ORIGIN_NAME = HOST_NAME.replace("(?=.{1,253}$)", "").replace("A-Z", "")
@@ -46,6 +49,12 @@ FORMATS = {
         rf"https?://({ORIGIN_NAME}|\[{ADDRESS}\])(:\d+)?",
         "holds origins like https://school.example.org: scheme, name, perhaps a port; no capitals, path or final slash",
     ),
+    "common_upgrade_time": (TIME, TIME_SENTENCE),
+    "common_reboot_time": (TIME, TIME_SENTENCE),
+    "firewall_ssh_networks": (NETWORK, "holds networks and addresses like 192.0.2.0/24 or 2001:db8::/32, no names"),
+    "firewall_peers": (NETWORK, "holds networks and addresses like 192.0.2.0/24 or 2001:db8::/32, no names"),
+    "postgresql_networks": (NETWORK, "holds networks like 192.0.2.0/24 or 2001:db8::/32, no names"),
+    "postgresql_owner_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "redis_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "postgresql_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "daphne_secret_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
