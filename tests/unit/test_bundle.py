@@ -237,6 +237,10 @@ class TestInventory:
             ("daphne_token_issuer", "the school's", "is what a token's `iss` says"),
             ("daphne_token_audience", "salon$1", "is what a token's `aud` says"),
             ("daphne_token_creates_people", "perhaps", "is true or false"),
+            ("common_reboot_time", 210, "is a time of the day in quotes"),
+            ("common_reboot_time", "25:00", "is a time of the day in quotes"),
+            ("firewall_ssh_networks", ["school.example.org"], "holds networks and addresses"),
+            ("firewall_peers", ["192.0.2.0/24; accept"], "holds networks and addresses"),
             ("postgresql_networks", ["all"], "holds networks"),
         ],
     )
@@ -257,6 +261,8 @@ class TestInventory:
             ("daphne_token_key_files", ["/etc/salon/school.pem", "/srv/keys/jwks.json"]),
             ("daphne_token_issuer", "https://login.example.org/realms/school?x=1"),
             ("daphne_token_audience", ""),
+            ("common_reboot_time", "04:15"),
+            ("firewall_ssh_networks", ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"]),
         ],
     )
     def test_a_right_value(self, mistakes, name, value):
@@ -478,6 +484,49 @@ class TestTemplates:
     def test_no_process_knows_how_to_come_in_as_the_owner_of_the_database(self):
         assert "salon_owner" not in self.render("etc/salon/salon.env")
         assert "salon_owner" in self.render("etc/salon/migrate.env")
+
+    def accepted(self, **given):
+        """What the firewall lets in, but for what networks need."""
+        rendered = self.render("etc/nftables.conf", **given)
+        return [line.strip() for line in rendered.splitlines() if re.search(r"tcp dport .* accept", line)]
+
+    def test_firewall_opens_ssh_and_nginx(self):
+        assert self.accepted() == ["tcp dport { 22 } accept", "tcp dport { 80, 443 } accept"]
+        assert self.accepted(nginx_https_port=8443)[1] == "tcp dport { 80, 8443 } accept"
+
+    def test_firewall_opens_ssh_to_networks_of_both_kinds(self):
+        assert self.accepted(firewall_ssh_networks=["192.0.2.0/24", "2001:db8::/32"])[:2] == [
+            "ip saddr { 192.0.2.0/24 } tcp dport { 22 } accept",
+            "ip6 saddr { 2001:db8::/32 } tcp dport { 22 } accept",
+        ]
+        # With networks of one kind only, nobody of the other comes in.
+        [ssh, _] = self.accepted(firewall_ssh_networks=["192.0.2.0/24"])
+        assert ssh == "ip saddr { 192.0.2.0/24 } tcp dport { 22 } accept"
+
+    def test_firewall_opens_services_to_the_hosts_of_the_inventory(self):
+        facts = {"all_ipv4_addresses": ["192.0.2.8"], "all_ipv6_addresses": ["2001:db8::8", "fe80::8"]}
+        given = {
+            "inventory_hostname": "chat",
+            "hostvars": {"chat": {"ansible_facts": {}}, "other": {"ansible_facts": facts}},
+        }
+        assert self.accepted(**given) == self.accepted()
+        assert self.accepted(redis_port=6379, postgresql_addresses=["*"], **given)[2:] == [
+            "ip saddr { 192.0.2.8 } tcp dport { 6379, 5432 } accept",
+            "ip6 saddr { 2001:db8::8 } tcp dport { 6379, 5432 } accept",
+        ]
+        assert self.accepted(redis_port=6379, firewall_peers=["192.0.2.0/24"])[2:] == [
+            "ip saddr { 192.0.2.0/24 } tcp dport { 6379 } accept"
+        ]
+
+    @pytest.mark.parametrize("without", [False, True])
+    def test_sshd_takes_passwords_while_the_operator_may_need_one(self, without):
+        rendered = self.render("etc/ssh/sshd_config.d/00-salon.conf", common_ssh_without_passwords=without)
+        for line in (
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin prohibit-password",
+        ):
+            assert (line in rendered.splitlines()) == without
 
     def test_no_template_logs_the_query_string(self):
         for name in ("etc/nginx/nginx.conf", "etc/nginx/conf.d/salon.conf"):
