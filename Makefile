@@ -74,7 +74,10 @@ faults-short: .venv/tests ## Six of these faults, once, and shorter (four minute
 FAULTS_HOST := tests/host/docker-engine run tests/host/prepared tests/faults/host run
 
 .PHONY: security
-security: .venv/tests .venv-scanners/installed ## Scan and attack a finished host from another one; docs/security-scans.md (a quarter of an hour)
+security: security-edge ## Everything that scans and attacks a finished host
+
+.PHONY: security-edge
+security-edge: .venv/tests .venv-scanners/installed ## Scan and attack it from another host; docs/security-scans.md (ten minutes)
 	tests/host/docker-engine run tests/host/prepared tests/security/host run $(BIN)/python tests/security
 
 .PHONY: host

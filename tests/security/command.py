@@ -18,7 +18,7 @@ PAGE = PROJECT / "docs/security-scans.md"
 TEXT = """\
 # What the scanners say
 
-Written by `make security`; do not change it by hand.
+Written by `make security-edge`; do not change it by hand.
 
 The host is the one of `make test`, with the bundle's own settings; the scanners run on another one beside it, or on the
 machine of both. Its certificate is of the private authority that the bundle makes. A browser that has imported it, like
