@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-TOGETHER = 20
+TOGETHER = 5
 """So many who get their answers go on before the event loop looks at anything else: when hundreds come at once, nobody
 else waits for all of them."""
 

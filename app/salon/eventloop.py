@@ -24,7 +24,7 @@ def install() -> None:
     asyncioreactor.install(loop)
 
 
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.0002
 """Seconds after which a thread that computes lets the loop go on, when it has something to do. With Python's own 0.005,
 each message would wait so long, and several times, whenever a thread makes something long of what a database says."""
 

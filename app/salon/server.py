@@ -9,7 +9,7 @@ What it adds to Daphne's own command:
 - WebSockets are Salon's own (`salon.websocket`): fewer instructions for each frame and handshake, less memory for each
   connection, bounds in both directions, and the close codes of RFC 6455 where Daphne drops the TCP connection;
 - a request for a WebSocket that comes as a whole and is plain HTTP is read here; everything else is left to Twisted;
-- of those who come at once, few begin in one turn of the event loop: Twisted takes hundreds, and who is there waits;
+- of those who come together, few begin at once: Twisted takes hundreds, and who is there waits;
 - a form that somebody sends is left to Django: Twisted would parse it too, in memory and on the event loop, where ten
   files of 10 MB take seconds and a gigabyte;
 - a WebSocket has no greatest age: Daphne would close it with 1000 after a day, and a client takes that for the end;
@@ -75,8 +75,12 @@ from salon.websocket import DRAIN_TIMEOUT, WebSockets, upgrade
 
 logger = logging.getLogger(__name__)
 
-ENTER_TOGETHER = 5
-"""Connections that are accepted, and that begin, in one turn of the event loop."""
+ENTER_TOGETHER = 2
+"""Connections that are accepted in one turn of the event loop, and that begin at once."""
+
+ENTER_PAUSE = 0.002
+"""Seconds after which as many more may begin: a process lets in a thousand a second, for which it needs two thirds of a
+core, and refuses the same number for a fifth. The rest is for those who are there."""
 
 LAST_MOMENT = 0.1
 """Seconds after which a drain lets go who has connected and asked for nothing: who connects asks at once."""
@@ -216,7 +220,7 @@ class Request(WebRequest):
 
 
 class Entrance:
-    """Lets connections begin, few in each turn of the event loop, so that nobody who is there waits for all who come.
+    """Lets connections begin, few at once and then a pause, so that nobody who is there waits for all who come.
 
     When hundreds come back at once, or somebody tries what a server bears, their requests are there at once too.
     """
@@ -229,7 +233,7 @@ class Entrance:
     def enter(self, beginning: "Beginning") -> None:
         """Let it begin now, or as soon as it is its turn."""
         if self._room == ENTER_TOGETHER:
-            self._loop.call_soon(self._next_turn)
+            self._loop.call_later(ENTER_PAUSE, self._next_turn)
         if self._room and not self._waiting:
             self._room -= 1
             beginning.begin()
@@ -240,7 +244,7 @@ class Entrance:
     def _next_turn(self) -> None:
         self._room = ENTER_TOGETHER
         if self._waiting:
-            self._loop.call_soon(self._next_turn)
+            self._loop.call_later(ENTER_PAUSE, self._next_turn)
         while self._waiting and self._room:
             beginning = self._waiting.popleft()
             self._room -= 1

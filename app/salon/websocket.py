@@ -63,6 +63,10 @@ LINGER = 2.0
 MAX_DISCARDED = 64 * 1024 * 1024
 """Bytes that are read and thrown away from a peer that goes on after its end."""
 
+IN_A_ROW = 8
+"""Messages that have come together and are handled before the event loop looks after others: somebody who sends a
+thousand at once is nobody whom all others wait for."""
+
 BATCH = 64 * 1024
 """Bytes of waiting frames that are joined for one write."""
 
@@ -208,6 +212,7 @@ class WebSocket:
         "_discarded",
         "_fd",
         "_heard",
+        "_in_a_row",
         "_inbox",
         "_inbox_size",
         "_is_paused",
@@ -250,6 +255,8 @@ class WebSocket:
         """Whether the first of the queue is the rest of something that was sent in part."""
         self._inbox: list[dict] = []
         self._inbox_size = 0
+        self._in_a_row = 0
+        """Messages that the application has taken without a wait in between."""
         self._is_paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._close_code = 0
@@ -372,7 +379,12 @@ class WebSocket:
     async def receive(self) -> dict:
         """The next ASGI event; `websocket.disconnect` again and again after the end."""
         inbox = self._inbox
+        self._in_a_row += 1
+        if inbox and self._in_a_row > IN_A_ROW:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
         while not inbox:
+            self._in_a_row = 0
             if self._close_code:
                 return {"type": "websocket.disconnect", "code": self._close_code, "reason": self._reason}
             waiter = self._waiter
