@@ -374,7 +374,20 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "index"
 LOGOUT_REDIRECT_URL = "login"
 
+# A browser takes a cookie of this prefix from this very host only, over TLS, and for all of its paths: neither a
+# neighbour under the same domain nor somebody on the way can put one there.
+_prefix = "__Host-" if HTTPS else ""
+SESSION_COOKIE_NAME = f"{_prefix}sessionid"
+CSRF_COOKIE_NAME = f"{_prefix}csrftoken"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# Forms carry the token themselves, so no script reads it.
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+# The session comes along when somebody follows a link to here; what changes anything needs the other one too.
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Strict"
+# Seconds from a login until the next one. Whoever may use the admin can do more harm: she logs in once a working day.
+SESSION_COOKIE_AGE = 7 * 86400
+STAFF_SESSION_AGE = 12 * 3600
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REFERRER_POLICY = "same-origin"
