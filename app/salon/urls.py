@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.contrib.auth import views as auth_views
 from django.urls import include, path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from chat import views
 
@@ -13,7 +13,7 @@ urlpatterns = [
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
     path("chats/", include("chat.api.urls")),
-    path("docs/", SpectacularSwaggerView.as_view(url_name="openapi"), name="docs"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="openapi", template_name="chat/docs.html"), name="docs"),
     path("docs/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("docs/asyncapi.json", views.websocket_document, name="asyncapi"),
     path("healthz", views.healthz),

@@ -4,6 +4,7 @@ The tests stand for nginx, and say what it says of the client.
 """
 
 import http.cookies
+import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,6 +26,7 @@ def deployed(tmp_path_factory, backends):
         "SALON_PUBLIC_URL": ORIGIN,
         "SALON_SECRET_KEY": "s" * 50,
         "SALON_TOKEN_KEY": "t" * 50,
+        "SALON_ADMIN_NETWORKS": "192.0.2.0/24, 2001:db8:1::/48",
     }
     directory = tmp_path_factory.mktemp("deployed")
     with salon(directory, environment, processes=2, command=[*SERVER, "--proxy-headers"]) as target:
@@ -132,3 +134,40 @@ user.save()
         deployed.manage("shell", "--verbosity=0", "--command", program)
         assert browser.get("/")[0] == 302
         assert not await is_let_in(deployed, browser)
+
+
+class TestAdminNetworks:
+    @pytest.mark.parametrize("address", ["192.0.2.77", "2001:db8:1::7", "::ffff:192.0.2.7"])
+    def test_inside_it_is_there(self, deployed, address):
+        assert at(deployed, address).get("/admin/login/")[0] == 200
+
+    @pytest.mark.parametrize("address", ["192.0.3.1", "2001:db8:2::7", "unknown"])
+    @pytest.mark.parametrize("path", ["/admin", "/admin/", "/admin/login/", "/admin/chat/user/"])
+    def test_outside_it_is_a_page_that_does_not_exist(self, deployed, address, path):
+        browser = at(deployed, address)
+        status, _, page = browser.get(path)
+        assert (status, page) == (404, browser.get("/nothing/")[2])
+
+    def test_an_operators_session_opens_it_no_more_outside(self, deployed, operator):
+        browser = at(deployed, "192.0.2.1")
+        browser.submit("/admin/login/", {"username": operator, "password": PASSWORD})
+        browser.always["X-Forwarded-For"] = "198.51.100.1"
+        assert browser.get("/admin/")[0] == 404
+        assert browser.get("/")[0] == 200
+
+
+class TestHeaders:
+    @pytest.mark.parametrize(
+        "path", ["/login/", "/admin/login/", "/docs/", "/nothing", "/healthz", "/docs/openapi.json"]
+    )
+    def test_every_answer_says_what_it_may_not_do(self, deployed, path):
+        _, headers, page = at(deployed, "192.0.2.1").get(path)
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == "same-origin"
+        assert headers["Permissions-Policy"]
+        assert "<style" not in page
+        assert not re.search(r"<script(?![^>]* src=)(?![^>]*json)", page)
