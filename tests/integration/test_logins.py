@@ -5,6 +5,8 @@ The tests stand for nginx, and say what it says of the client.
 
 import http.cookies
 import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -171,3 +173,112 @@ class TestHeaders:
         assert headers["Permissions-Policy"]
         assert "<style" not in page
         assert not re.search(r"<script(?![^>]* src=)(?![^>]*json)", page)
+
+
+def attempt(deployed, username, password, address, process=0, path="/login/", **headers):
+    browser = at(deployed, address, process % 2)
+    browser.always |= headers
+    return browser.submit(path, {"username": username, "password": password})
+
+
+def attempts(deployed, count, username="'nobody-%d' % n", address="'203.0.113.1'"):
+    """Have so many attempts counted, without a password to look at for each."""
+    program = f"from chat import logins\nfor n in range({count}): logins.take({username}, {address})"
+    deployed.manage("shell", "--verbosity=0", "--command", program)
+
+
+def log(deployed):
+    return "".join(path.read_text() for path in Path(deployed.environment["SALON_DATA_DIR"]).glob("server-*.log"))
+
+
+class TestGuesses:
+    @pytest.mark.parametrize(("path", "octet"), [("/login/", 1), ("/admin/login/", 2)])
+    def test_after_some_wrong_passwords_even_the_right_one_has_to_wait(self, deployed, path, octet):
+        username, address = f"guessed-{octet}", f"192.0.2.{100 + octet}"
+        deployed.manage("create_user", username, "--superuser", "--password-stdin", stdin=f"{PASSWORD}\n")
+        for made in range(10):
+            status, _, _ = attempt(deployed, username, "wrong", address, made, path)
+            if status == 429:
+                break
+        assert made >= 6
+        status, headers, page = attempt(deployed, username, PASSWORD, address, 1, path)
+        assert (status, 0 < int(headers["Retry-After"]) <= 900) == (429, True)
+        assert "Too many attempts to sign in. Try again in " in page
+        french = {"Accept-Language": "fr"}
+        assert "Trop de tentatives de connexion." in attempt(deployed, username, "x", address, 0, path, **french)[2]
+        # Who is elsewhere does not suffer from it.
+        assert attempt(deployed, username, PASSWORD, "192.0.2.90", 0, path)[0] == 302
+
+    def test_many_at_once_are_no_way_around(self, deployed, person):
+        def guess(process):
+            return attempt(deployed, person, "wrong", "192.0.2.110", process)[0]
+
+        with ThreadPoolExecutor(16) as pool:
+            statuses = list(pool.map(guess, range(16)))
+        assert set(statuses) == {200, 429}
+        assert statuses.count(200) <= 7
+
+    def test_an_account_that_many_addresses_guess_at_stays_its_owners(self, deployed, person):
+        home = "198.51.100.200"
+        assert attempt(deployed, person, PASSWORD, home)[0] == 302
+        attempts(deployed, 30, repr(person), "'198.51.100.%d' % n")
+        assert attempt(deployed, person, PASSWORD, "198.51.100.201", 1)[0] == 429
+        assert attempt(deployed, person, PASSWORD, home, 1)[0] == 302
+
+    def test_an_address_that_guesses_at_everybody_is_stopped_and_who_belongs_there_is_not(self, deployed, person):
+        address = "203.0.113.1"
+        assert attempt(deployed, person, PASSWORD, address)[0] == 302
+        # A school's first day is no reason.
+        attempts(deployed, 280)
+        deployed.manage("create_user", "newcomer", "--password-stdin", stdin=f"{PASSWORD}\n")
+        assert attempt(deployed, "newcomer", PASSWORD, address)[0] == 302
+        attempts(deployed, 60, username="'others-%d' % n")
+        assert attempt(deployed, "somebody", PASSWORD, address, 1)[0] == 429
+        assert attempt(deployed, person, PASSWORD, address, 1)[0] == 302
+        assert attempt(deployed, "newcomer", PASSWORD, address, 1)[0] == 302
+
+    def test_a_guesser_of_patience_gets_few_tries_and_never_waits_longer(self, deployed):
+        program = """
+from datetime import timedelta
+from unittest import mock
+from django.utils import timezone
+from chat import logins
+now = timezone.now()
+ends, waits, tries = now + timedelta(days=1), [], 0
+with mock.patch("chat.logins.timezone.now", lambda: now):
+    while now < ends:
+        if wait := logins.take("patient", "203.0.113.9"):
+            waits.append(wait)
+            now += timedelta(seconds=wait)
+        else:
+            tries += 1
+print(tries, max(waits))
+"""
+        tries, longest = deployed.manage("shell", "--verbosity=0", "--command", program).split()
+        assert 5 + 90 <= int(tries) <= 5 + 110
+        assert float(longest) == 900
+
+    def test_the_neighbours_of_an_address_count_as_one(self, deployed):
+        for made in range(10):
+            status, _, _ = attempt(deployed, "neighbour", "wrong", f"2001:db8:1:1::{made + 1:x}", made)
+            if status == 429:
+                break
+        assert made >= 6
+        assert attempt(deployed, "neighbour", "wrong", "2001:db8:1:1::ffff")[0] == 429
+        assert attempt(deployed, "neighbour", "wrong", "2001:db8:1:2::1")[0] == 200
+
+
+class TestLog:
+    def test_logins_are_told_and_what_was_typed_is_not(self, deployed, person):
+        attempt(deployed, person, "a mistyped secret", "192.0.2.60")
+        attempt(deployed, "my password in the wrong field", "x", "192.0.2.60")
+        browser = at(deployed, "192.0.2.61")
+        browser.login(person, PASSWORD)
+        browser.submit("/", {}, action="/logout/")
+        told = log(deployed)
+        assert f"A login of '{person}' from 192.0.2.60 failed" in told
+        assert "A login of an unknown user name from 192.0.2.60 failed" in told
+        assert re.search(rf"'{person}' \(\d+\) has logged in from 192.0.2.61", told)
+        assert re.search(rf"'{person}' \(\d+\) has logged out from 192.0.2.61", told)
+        for secret in ("mistyped secret", "wrong field", PASSWORD, browser.cookies["__Host-csrftoken"]):
+            assert secret not in told
