@@ -282,3 +282,21 @@ class TestLog:
         assert re.search(rf"'{person}' \(\d+\) has logged out from 192.0.2.61", told)
         for secret in ("mistyped secret", "wrong field", PASSWORD, browser.cookies["__Host-csrftoken"]):
             assert secret not in told
+
+    def test_what_is_done_in_the_admin_is_told(self, deployed, operator):
+        browser = at(deployed, "192.0.2.70")
+        browser.submit("/admin/login/", {"username": operator, "password": PASSWORD})
+        new = {"username": "made-by-her", "password1": PASSWORD, "password2": PASSWORD}
+        status, answer, _ = browser.submit("/admin/chat/user/add/", new)
+        assert status == 302
+        made = answer["Location"].split("/")[4]
+        passwords = {"password1": "another long passphrase", "password2": "another long passphrase"}
+        assert browser.submit(f"/admin/chat/user/{made}/password/", passwords)[0] == 302
+        action = {"action": "delete_selected", "_selected_action": made, "post": "yes"}
+        assert browser.submit("/admin/chat/user/", action)[0] == 302
+        told = log(deployed)
+        line = rf"chat.admin: '{operator}' \(\d+\) at 192.0.2.70 has %s chat.User {made}%s\n"
+        assert re.search(line % ("added", ""), told)
+        assert re.search(line % ("changed", "; password"), told)
+        assert re.search(line % ("deleted", ""), told)
+        assert "another long passphrase" not in told
