@@ -206,14 +206,22 @@ def workers(host):
 
 
 @pytest.fixture(scope="session")
-def names(outside, address, domain):
-    """Let the names lead somewhere, for who is outside: to an address, or nowhere."""
+def leading(outside, address, domain):
+    """Let the names lead somewhere for a while, for who is outside: to an address, or nowhere."""
 
-    def names(leads_to: str | None) -> None:
-        line = f"{leads_to} {domain} www.salon.test" if leads_to else ""
+    def lead(to: str | None) -> None:
         # The engine has put the file there: it cannot be replaced.
         outside.check_output(f"sed '/ {domain} /d' /etc/hosts >/tmp/hosts && cat /tmp/hosts >/etc/hosts")
-        if line:
-            outside.check_output(f"echo '{line}' >>/etc/hosts")
+        if to:
+            outside.check_output(f"echo '{to} {domain} www.salon.test' >>/etc/hosts")
 
-    return names
+    @contextmanager
+    def leading(to: str | None):
+        lead(to)
+        try:
+            yield
+        finally:
+            lead(address)
+
+    lead(address)
+    return leading

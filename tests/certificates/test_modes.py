@@ -107,7 +107,7 @@ class TestAcme:
     """The authority refuses, and then gives."""
 
     @pytest.fixture
-    def refused(self, converge, door, acme):
+    def refused(self, converge, door, acme, leading):
         """What the playbook says when there is no certificate; the host goes on as before, all the time."""
 
         def refused(**variables):
@@ -119,19 +119,18 @@ class TestAcme:
 
         return refused
 
-    def test_a_name_that_is_nowhere(self, refused, names):
-        names(None)
-        assert "chat.salon.test has no address in the DNS" in refused()
+    def test_a_name_that_is_nowhere(self, refused, leading):
+        with leading(None):
+            assert "chat.salon.test has no address in the DNS" in refused()
 
-    def test_a_name_that_leads_elsewhere(self, refused, names, outside_address):
-        names(outside_address)
-        said = refused()
+    def test_a_name_that_leads_elsewhere(self, refused, leading, outside_address):
+        with leading(outside_address):
+            said = refused()
         for name in ("chat.salon.test", "www.salon.test"):
             assert f"{name} leads to {outside_address}, and it is not this host that answers there (status 404)" in said
         assert "Nothing was ordered" in said
 
-    def test_a_port_that_is_blocked(self, refused, names, host, address, outside_address):
-        names(address)
+    def test_a_port_that_is_blocked(self, refused, host, address, outside_address):
         host.check_output("ip route add blackhole %s/32", outside_address)
         try:
             said = refused()
@@ -158,7 +157,7 @@ class TestAcme:
         assert not well
         assert "The authority has not given a certificate yet" in said
 
-    def test_the_first_one(self, converge, acme, door, trusts, token, host):
+    def test_the_first_one(self, leading, converge, acme, door, trusts, token, host):
         with door.watched():
             _, changed = converge(acme)
         assert changed
@@ -201,13 +200,10 @@ class TestAcme:
         assert (status(before), status(after)) == ("Revoked", "Valid")
         assert door.status(trust=trusts["acme"]) == 200
 
-    def test_a_renewal_that_is_refused_leaves_what_is_there(self, host, door, names, address, due):
+    def test_a_renewal_that_is_refused_leaves_what_is_there(self, host, door, leading, due):
         before = door.shown()
-        names(None)
-        try:
+        with leading(None):
             failed = host.run("systemctl start salon-certificate.service")
-        finally:
-            names(address)
         assert failed.rc != 0
         journal = host.check_output("journalctl -u salon-certificate --output cat -n 20")
         assert "chat.salon.test: the authority" in journal
@@ -396,7 +392,7 @@ class TestBack:
         said, changed = converge({"certificate_mode": "selfsigned"})
         assert changed == 0, said
 
-    def test_from_selfsigned_to_acme_and_back(self, converge, acme, door, authority, trusts):
+    def test_from_selfsigned_to_acme_and_back(self, leading, converge, acme, door, authority, trusts):
         with door.watched():
             converge(acme)
             assert door.status(trust=trusts["acme"]) == 200

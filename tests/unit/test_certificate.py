@@ -314,6 +314,15 @@ class TestProbe:
         assert sentence.startswith("nowhere.invalid has no address in the DNS (")
 
 
+# Of Debian 12's certbot, which fails over the authority's refusal.
+LOG = """  File "/usr/lib/python3/dist-packages/acme/client.py", line 575, in _check_response
+    raise messages.Error.from_json(jobj)
+acme.messages.Error: urn:ietf:params:acme:error:rateLimited :: There were too many requests of a given type :: too many
+
+During handling of the above exception, another exception occurred:
+AttributeError: can't set attribute
+"""
+
 # What certbot says, as seen with an authority that answers so.
 REFUSED = """Saving debug log to /var/lib/salon-certificate/log/letsencrypt.log
 Requesting a certificate for {name}
@@ -374,6 +383,10 @@ class TestExplain:
     )
     def test_an_authority_that_gives_none(self, text, said):
         assert said in program.explain(f"Saving debug log to /var/log/x.log\n{text}", self.DIRECTORY)
+
+    def test_an_answer_that_stands_in_the_log_only(self):
+        sentence = program.explain("An unexpected error occurred:\ncan't set attribute", self.DIRECTORY, LOG)
+        assert "its rate limit is reached (rateLimited :: There were too many requests of a given type" in sentence
 
 
 CONFIG = {
