@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from security.places import DOMAIN, Host, Scanner
-from security.talk import Pair, Talk
+from scans.places import DOMAIN, Host, Scanner
+from scans.talk import Pair, Talk
 
 LONGEST = 5
 """Seconds that a message may take meanwhile, with scanner, host and people on one machine."""
