@@ -14,6 +14,7 @@ import resource, socket, ssl, sys, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
 name, count = sys.argv[1], 5000
 held = refused = ended = 0
+context = ssl.create_default_context(cafile="/ca.pem")
 sockets = []
 for number in range(count):
     try:
@@ -21,7 +22,7 @@ for number in range(count):
         if number % 2:
             # Half of them have begun, and let the server do its work.
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            begun = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=name)
+            begun = context.wrap_bio(incoming, outgoing, server_hostname=name)
             try:
                 begun.do_handshake()
             except ssl.SSLWantReadError:
