@@ -78,7 +78,7 @@ security: security-edge security-host ## Everything that scans and attacks a fin
 
 .PHONY: security-edge
 security-edge: .venv/tests .venv-scanners/installed ## Scan and attack it from another host; docs/security-scans.md (ten minutes)
-	tests/host/docker-engine run tests/host/prepared tests/security/host run $(BIN)/python tests/security
+	tests/host/docker-engine run tests/host/prepared tests/scans/host run $(BIN)/python tests/scans
 
 .PHONY: host
 host: .venv/tests ## Keep a finished local test host, and print how to reach it
@@ -117,7 +117,7 @@ lock: .venv/tests ## Resolve pyproject.toml anew into the hash-pinned requiremen
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o app/requirements.txt
 	$(BIN)/uv pip compile $(LOCK) -c app/requirements.txt --group pyproject.toml:operator -o playbooks/requirements.txt
 	$(BIN)/uv pip compile $(LOCK) -c app/requirements.txt -c playbooks/requirements.txt --group pyproject.toml:test -o tests/requirements.txt
-	$(BIN)/uv pip compile $(LOCK) --group pyproject.toml:scanners -o tests/security/requirements.txt
+	$(BIN)/uv pip compile $(LOCK) --group pyproject.toml:scanners -o tests/scans/requirements.txt
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 
 .venv/bin/python:
@@ -142,7 +142,7 @@ operator: .venv/operator ## Install Ansible into .venv, pinned
 	@$(PIP) -r $<
 	@touch $@
 
-.venv-scanners/installed: tests/security/requirements.txt | .venv/bin/python
+.venv-scanners/installed: tests/scans/requirements.txt | .venv/bin/python
 	@echo "Installing $<"
 	@python3 -m venv --clear .venv-scanners
 	@.venv-scanners/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<

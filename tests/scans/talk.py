@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from websockets.sync.client import ClientConnection, connect
 
-from security.places import DOMAIN, Host
+from scans.places import DOMAIN, Host
 from waiting import wait_until
 
 PAUSE = 0.3

@@ -1,10 +1,11 @@
 """What is done to the host from another one while two people talk."""
 
+import re
 import time
 from dataclasses import dataclass
 
-from security.places import DOMAIN, Host, Scanner
-from security.talk import Pair, Talk
+from scans.places import DOMAIN, Host, Scanner
+from scans.talk import Pair, Talk
 
 LONGEST = 5
 """Seconds that a message may take meanwhile, with scanner, host and people on one machine."""
@@ -14,6 +15,7 @@ import resource, socket, ssl, sys, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
 name, count = sys.argv[1], 5000
 held = refused = ended = 0
+context = ssl.create_default_context(cafile="/ca.pem")
 sockets = []
 for number in range(count):
     try:
@@ -21,7 +23,7 @@ for number in range(count):
         if number % 2:
             # Half of them have begun, and let the server do its work.
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            begun = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=name)
+            begun = context.wrap_bio(incoming, outgoing, server_hostname=name)
             try:
                 begun.do_handshake()
             except ssl.SSLWantReadError:
@@ -92,15 +94,19 @@ def _python(scanner: Scanner, code: str) -> str:
 
 
 def _slow(scanner: Scanner, mode: str, path: str) -> str:
-    """The last state that slowhttptest tells of."""
+    """The state that slowhttptest ends with, and how often it found the host away. Raises for one that never began."""
     said = scanner.shell(SLOW.format(mode=mode, domain=DOMAIN, path=path), succeeds=False)
-    last = said.rpartition("slow HTTP test status")[2]
-    words = {}
-    for line in last.splitlines():
-        name, colon, value = line.strip().partition(":")
-        if colon and value.strip().isdigit():
-            words[name] = value.strip()
-    return ", ".join(f"{name} {value}" for name, value in words.items()) or said[-300:]
+    said = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    ended = re.search(r"Exit status:\s*(.*)", said)
+    if not ended or "refused" in ended[1] or not (states := said.split("slow HTTP test status")[1:]):
+        raise RuntimeError(f"slowhttptest has not begun:\n{said[-1000:]}")
+    most = max(int(number) for number in re.findall(r"connected:\s*(\d+)", said))
+    last = dict(re.findall(r"(\w+):\s*(\d+)$", states[-1], re.MULTILINE))
+    away = len(re.findall(r"service available:\s*NO", said))
+    return (
+        f"at most {most} connections at once, {last['closed']} closed by the host; {ended[1].strip().lower()};"
+        f" its own probe found the host away {away} times of {len(states)}"
+    )
 
 
 def attacks(host: Host, scanner: Scanner) -> list[Attack]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from target import PROJECT
 
 from load.machine import machine
-from security import scans
-from security.attacks import Attack, attacks
-from security.places import Host, Scanner, run
-from security.talk import PAUSE
+from scans import tools
+from scans.attacks import Attack, attacks
+from scans.places import Host, Scanner, run
+from scans.talk import PAUSE
 
 PAGE = PROJECT / "docs/security-scans.md"
 
@@ -22,7 +22,8 @@ Written by `make security-edge`; do not change it by hand.
 
 The host is the one of `make test`, with the bundle's own settings; the scanners run on another one beside it, or on the
 machine of both. Its certificate is of the private authority that the bundle makes. A browser that has imported it, like
-testssl.sh with `--add-ca`, sees what it would see with a certificate of a known authority.
+testssl.sh with `--add-ca`, sees what it would see with a certificate of a known authority. Without that the chain leads
+to nobody it knows: all else being as good, that alone makes the rating a T, and a browser warn.
 
 | tool | result |
 | --- | --- |
@@ -50,7 +51,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _page(results: list[tuple[str, scans.Scan]], tried: list[Attack], versions: list[str]) -> str:
+def _page(results: list[tuple[str, tools.Scan]], tried: list[Attack], versions: list[str]) -> str:
     findings = [f"- {line}" for name, scan in results if "known" in name for line in scan.findings]
     return TEXT.format(
         results="\n".join(f"| {name} | {scan.result} |" for name, scan in results),
@@ -70,18 +71,18 @@ def _page(results: list[tuple[str, scans.Scan]], tried: list[Attack], versions: 
 
 def main() -> int:
     """Scan and attack; the exit status: 1 when anything is not as it should be."""
-    parser = argparse.ArgumentParser(prog="tests/security", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tests/scans", description=__doc__)
     parser.add_argument("--page", type=Path, default=PAGE, help="where the page is written (docs/security-scans.md)")
     parser.add_argument("--only", choices=["scans", "attacks"], help="one half of it")
     arguments = parser.parse_args()
     host = Host()
     scanner = Scanner(host)
     work = [
-        ("gixy-ng, nginx's configuration", lambda: scans.gixy(host)),
-        ("nmap, all ports of TCP and 20 of UDP", lambda: scans.nmap(scanner)),
-        ("sslyze, Mozilla's intermediate configuration", lambda: scans.sslyze(host, "intermediate")),
-        ("testssl.sh, as for a known authority", lambda: scans.testssl(scanner, trusted=True)),
-        ("testssl.sh, without trust in the private authority", lambda: scans.testssl(scanner, trusted=False)),
+        ("gixy-ng, nginx's configuration", lambda: tools.gixy(host)),
+        ("nmap, all ports of TCP and 20 of UDP", lambda: tools.nmap(scanner)),
+        ("sslyze, Mozilla's intermediate configuration", lambda: tools.sslyze(host, "intermediate")),
+        ("testssl.sh, as for a known authority", lambda: tools.testssl(scanner, trusted=True)),
+        ("testssl.sh, without trust in the private authority", lambda: tools.testssl(scanner, trusted=False)),
     ]
     results, tried, mistakes = [], [], []
     if arguments.only != "attacks":
@@ -96,7 +97,7 @@ def main() -> int:
         for each in tried:
             mistakes += each.mistakes
             say(f"{each.name}: {each.said}; {each.talk.lost} of {len(each.talk.sent)} lost, {each.talk.longest:.2f} s")
-    pins = (PROJECT / "tests/security/requirements.txt").read_text()
+    pins = (PROJECT / "tests/scans/requirements.txt").read_text()
     versions = [
         *(
             line.split()[0].replace("==", " ")

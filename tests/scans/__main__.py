@@ -8,6 +8,6 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(TESTS), str(TESTS / "integration")]
 
 if __name__ == "__main__":
-    from security.command import main
+    from scans.command import main
 
     sys.exit(main())

@@ -6,9 +6,16 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from security.places import DOMAIN, SCANNERS, Host, Scanner, run
+from scans.places import DOMAIN, SCANNERS, Host, Scanner, run
 
-EXPLAINED: dict[str, str] = {}
+EXPLAINED = {
+    "engine_problem": "It speaks of the OpenSSL that it runs with itself.",
+    "cert_revocation": (
+        "The private authority has no service that could be asked: a key that got out is replaced, and where it must"
+        " be, the authority too. A certificate of a known authority says where its list is."
+    ),
+    "DNS_CAArecord": "The name of a test host is in no DNS. Of your own, a CAA record says who may issue certificates.",
+}
 """What testssl.sh rates above LOW, by its name for it, and why it is so."""
 
 PORTS = {80, 443}
