@@ -73,6 +73,10 @@ host: .venv/tests ## Keep a finished local test host, and print how to reach it
 host-down: .venv/tests ## Remove that host
 	tests/host/local-host down
 
+.PHONY: security-host
+security-host: .venv/tests ## Have nmap and lynis look at a finished host; docs/security-host.md (seven minutes)
+	tests/security/lynis
+
 .PHONY: bench
 bench: .venv/tests ## Measure Salon beside others, in three minutes (BENCH="--only rooms-of-100 --contenders a,d")
 	tests/system-packages postgresql redis gcc
