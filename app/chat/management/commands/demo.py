@@ -16,8 +16,8 @@ from chat import auth, frontend, rooms
 from chat.models import ChatRoom, Role, User
 from chat.origins import LOOPBACK
 
-PASSWORD = "salon-demo"  # noqa: S105 (no secret: it is printed at each start)
-WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 (recognised, not bound to)
+PASSWORD = "salon-demo"  # nosec B105 # noqa: S105 (no secret: it is printed at each start)
+WILDCARDS = ("0.0.0.0", "::")  # nosec B104 # noqa: S104 (recognised, not bound to)
 TOKEN_LIFETIME = timedelta(days=30)
 
 
