@@ -79,6 +79,10 @@ FAULTS_HOST := tests/host/docker-engine run tests/host/prepared tests/faults/hos
 security: .venv/tests .venv-scanners/installed ## Scan and attack a finished host from another one; docs/security-scans.md (a quarter of an hour)
 	tests/host/docker-engine run tests/host/prepared tests/security/host run $(BIN)/python tests/security
 
+.PHONY: audit
+audit: .venv-scanners/installed ## Look up all pinned packages among the known vulnerabilities (needs the Internet)
+	.venv-scanners/bin/python tests/security/audit.py app/requirements.txt playbooks/requirements.txt tests/requirements.txt tests/security/requirements.txt
+
 .PHONY: host
 host: .venv/tests ## Keep a finished local test host, and print how to reach it
 	tests/host/local-host up
