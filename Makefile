@@ -29,12 +29,14 @@ run: .venv/app ## Start the chat on HOST:PORT (localhost:8000), with everything 
 test: lint unit integration browser molecule faults-short ## Run every check, cheapest first
 
 .PHONY: lint
-lint: .venv/tests ## ruff and ansible-lint
+lint: .venv/tests ## ruff, bandit and ansible-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check --extension j2:python $(PROGRAMS)
 	$(BIN)/ruff format --check --extension j2:python $(PROGRAMS)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app roles playbooks $(PROGRAMS) 2> >(grep -v "but no failed test" >&2)
 	$(BIN)/ansible-lint --offline --strict
+# Of a line with several strings, bandit tells of each in which an exception was not needed: that is left out.
 # Templates, and Python all the same.
 PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 molecule/certificates/templates/refuser.py.j2
 
@@ -79,6 +81,10 @@ security: security-edge security-host ## Everything that scans and attacks a fin
 .PHONY: security-edge
 security-edge: .venv/tests .venv-scanners/installed ## Scan and attack it from another host; docs/security-scans.md (ten minutes)
 	tests/host/docker-engine run tests/host/prepared tests/scans/host run $(BIN)/python tests/scans
+
+.PHONY: audit
+audit: .venv-scanners/installed ## Look up all pinned packages among the known vulnerabilities (needs the Internet)
+	.venv-scanners/bin/python tests/security/audit.py app/requirements.txt playbooks/requirements.txt tests/requirements.txt tests/security/requirements.txt
 
 .PHONY: host
 host: .venv/tests ## Keep a finished local test host, and print how to reach it

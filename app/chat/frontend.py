@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 
-def environment(public_url: str, token: str = "") -> list[str]:
+def environment(public_url: str, token: str = "") -> list[str]:  # nosec B107 # no token is no password
     """The lines for a Next.js frontend's `.env.local`.
 
     The token is left empty for a real server: one that is baked into a page is everybody's.

@@ -171,7 +171,7 @@ class Link(RedisSingleShardConnection):
         pause = FIRST_PAUSE
         try:
             while self._subscribed_to or self._backlog:
-                next_try = clock() + random.uniform(0, pause)  # noqa: S311 (no secret)
+                next_try = clock() + random.uniform(0, pause)  # nosec B311 # noqa: S311 (no secret)
                 try:
                     async with asyncio.timeout(TRY_TIMEOUT):
                         wire = await self._open_and_subscribe()

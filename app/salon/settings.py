@@ -276,6 +276,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+# What the admin says after a change waits in the session, and not in a cookie that has no prefix.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 ROOT_URLCONF = "salon.urls"
 ASGI_APPLICATION = "salon.asgi.application"
 TEMPLATES = [

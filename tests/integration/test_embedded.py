@@ -161,3 +161,16 @@ def test_every_address_answers_whatever_it_is_called(tmp_path):
         assert own.hostname not in ("0.0.0.0", "localhost")
         target.urls = [own.geturl()]
         assert target.ready()[0] == 200
+
+
+def test_a_server_for_the_world_gets_nobody_whose_password_is_known(tmp_path):
+    environment = os.environ | {
+        "SALON_DATA_DIR": str(tmp_path),
+        "SALON_PUBLIC_URL": "https://chat.example.org",
+        "SALON_SECRET_KEY": "s" * 50,
+        "SALON_TOKEN_KEY": "t" * 50,
+    }
+    done = subprocess.run(DEMO, cwd=APP, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "create_user" in done.stderr
+    assert list(tmp_path.iterdir()) == []

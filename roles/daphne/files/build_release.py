@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import io
 import json
-import subprocess
+import subprocess  # nosec B404 # it runs this Python's pip
 import sys
 import tarfile
 import tempfile
@@ -111,7 +111,7 @@ def fetch_wheels(requirements: str, python: str, machine: str, cache: Path) -> P
             *(f"--platform={platform}" for platform in [*platforms, f"manylinux2014_{machine}"]),
             *(f"--dest={fetched}", f"--requirement={listing}"),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (no shell, our own words)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B603 # noqa: S603 (no shell, our own words)
         if done.returncode:
             reason = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
             raise BuildError(f"The libraries for Python {python} on {machine} could not be fetched:\n{reason}")

@@ -45,14 +45,14 @@ GOOD = re.compile(r"[\w.~+/=-]{32,}")
 """What a secret looks like that nobody has to quote."""
 
 WHAT_IT_DOES = {
-    "secret_key": "signs sessions",
-    "token_key": "signs tokens",
+    "secret_key": "signs sessions",  # nosec B105 # what a secret does is none
+    "token_key": "signs tokens",  # nosec B105 # nor is this
     "redis": "the application's password for Redis",
     "postgresql": "the application's password for PostgreSQL",
     "postgresql_owner": "the password for PostgreSQL of who migrates the database",
 }
 
-EARLIER_FILES = {"secret_key": "secret_key.txt", "token_key": "token_key.txt"}
+EARLIER_FILES = {"secret_key": "secret_key.txt", "token_key": "token_key.txt"}  # nosec B105 # names of files
 """What an earlier Salon kept them in."""
 
 LOST = "If it is lost, remove the file: the next run takes the secrets over from the host that runs with them."

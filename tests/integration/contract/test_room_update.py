@@ -33,6 +33,14 @@ async def test_every_list_and_form_opens(admin, alice, room):
         assert status == 200, path
 
 
+def test_what_the_admin_says_waits_in_the_session_and_in_no_cookie(admin, alice, bob, school):
+    room = school.room("Spoken of", alice, bob)
+    status, answer, page = admin.submit(f"/admin/chat/chatroom/{room}/change/", {"name": "Renamed here"})
+    assert status == 302, page
+    assert not any(cookie.startswith("messages=") for cookie in answer.get_all("Set-Cookie", []))
+    assert "was changed successfully" in admin.get("/admin/chat/chatroom/")[2]
+
+
 async def test_a_new_name_is_told(target, admin, school, alice, bob):
     room = school.room("Old name", alice, bob)
     async with connected(target, alice.token) as a, connected(target, bob.token, process=1) as b:
