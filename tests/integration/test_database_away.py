@@ -249,6 +249,33 @@ async def test_other_rooms_go_on_beside_one_that_is_locked(two, trio, database):
             connection.rollback()
 
 
+def stores_for(database, holder):
+    """Whether a message that is being stored waits for a lock of this process of the database's."""
+    with psycopg.connect(database.url) as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid)) AND query ~ %s"
+        return connection.execute(query, [holder, r"^\s*PREPARE store"]).fetchone()[0] > 0
+
+
+@pytest.mark.parametrize("table", ["chat_user", "chat_membership"])
+async def test_a_locked_person_holds_up_nobody_else_in_her_room(two, trio, database, table):
+    writer, _, _, room = trio
+    column = {"chat_user": "id", "chat_membership": "user_id"}[table]
+    async with in_the_room(two, trio, (0, 0, 1)) as (w, r, o):
+        with psycopg.connect(database.url) as connection:
+            connection.execute(f"SELECT 1 FROM {table} WHERE {column} = %s FOR UPDATE", [writer.id])  # noqa: S608
+            holder = connection.info.backend_pid
+            await w.say(room, "held")
+            await asyncio.to_thread(wait_until, lambda: stores_for(database, holder), "her message to find the lock")
+            await asyncio.to_thread(wait_until, lambda: not stores_for(database, holder), "it to be put aside")
+            # What waited in the database for her lock would keep the room's from everybody meanwhile.
+            assert not any([await asyncio.to_thread(stores_for, database, holder) for _ in range(50)])
+            for client in (r, o):
+                await client.say(room, "free")
+            for client in (r, o):
+                assert [(await client.expect("message"))["data"]["content"] for _ in range(2)] == ["free", "free"]
+            connection.rollback()
+
+
 async def test_locked_rooms_do_not_wait_for_each_other(two, trio, database):
     """What finds the second lock, and what waits for the first, ask the database at the same time."""
     school = School(two)
