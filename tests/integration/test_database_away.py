@@ -1,6 +1,7 @@
 """A database that goes away: everybody is told at once, nobody is dropped, nothing acknowledged is lost."""
 
 import asyncio
+import functools
 import re
 import socket
 import threading
@@ -10,7 +11,7 @@ from itertools import count
 
 import psycopg
 import pytest
-from api import Api
+from api import Api, File
 from client import in_the_room
 from school import School
 from services import PostgreSQL
@@ -324,6 +325,51 @@ async def test_a_database_that_stores_nothing_is_told_of_once(two, trio, databas
         for client in (w, o):
             assert (await client.expect("message"))["data"]["seq"] == 1
         assert sum(said(two, "The database stores messages again")) == 1
+
+
+async def test_a_message_that_ends_every_connection_is_refused_and_takes_no_other_with_it(two, trio, database):
+    room = trio[-1]
+    async with in_the_room(two, trio, (0, 0, 1)) as (w, r, o):
+        with psycopg.connect(database.url, autocommit=True) as connection:
+            connection.execute(
+                "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " IF NEW.content = 'poison' THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;"
+                " RETURN NEW; END $$"
+            )
+            connection.execute(
+                "CREATE TRIGGER end_it BEFORE INSERT ON chat_chatmessage FOR EACH ROW EXECUTE FUNCTION end_it()"
+            )
+        await w.send("message", {"room_id": room, "content": "poison", "client_id": "1"})
+        event = await w.expect("error", within=SOON)
+        assert (event["data"]["code"], event["data"]["client_id"]) == ("internal", "1")
+        # The next one may still meet the connections that this one has cost.
+        writers = [Writer(client, room, f"w{number}") for number, client in enumerate((w, r, o))]
+        await asyncio.gather(*(writer.write(range(3)) for writer in writers))
+        await check_whole(database, room, writers)
+    assert sum(said(two, "was not stored: 5 times in a row the database has ended the connection")) == 1
+
+
+async def test_no_file_stays_of_a_message_that_is_not_stored(two, trio, database, tmp_path):
+    """It is on its way to a room that is locked for longer than anybody waits."""
+    writer, _, _, room = trio
+    call = functools.partial(Api(two, writer).call, "POST", "/chats/messages/create/")
+    data = {"chat_room_id": room, "content": "x", "client_id": "one"}
+    assert call(data, files=[("attachment", File("a.txt", b"a"))]).status == 201
+    with psycopg.connect(database.url) as connection:
+        connection.execute("SELECT 1 FROM chat_chatroom WHERE id = %s FOR UPDATE", [room])
+        sent = [data | {"client_id": name} for name in ("one", "two", "three", "four")]
+        answers = await asyncio.gather(
+            *(asyncio.to_thread(call, each, files=[("attachment", File("a.txt", b"a"))]) for each in sent)
+        )
+        assert [answer.status for answer in answers] == [503] * 4
+        # Who may no longer write there has nothing stored, whatever is still on its way.
+        connection.execute("DELETE FROM chat_membership WHERE user_id = %s", [writer.id])
+        connection.commit()
+    await asyncio.to_thread(wait_until, lambda: len(kept_files(tmp_path)) == 1, "the files to be removed")
+
+
+def kept_files(directory):
+    return [path for path in (directory / "files").rglob("*") if path.is_file()]
 
 
 class Hole:
