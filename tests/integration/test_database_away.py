@@ -12,6 +12,7 @@ from itertools import count
 import psycopg
 import pytest
 from api import Api, File
+from browser_session import BrowserSession
 from client import in_the_room
 from school import School
 from services import PostgreSQL
@@ -204,6 +205,52 @@ async def test_everybody_is_told_at_once_and_the_log_once(two, trio, database):
         assert said(two, "The database does not answer") == [1, 1]
         assert said(two, "The database answers again, after") == [1, 1]
         assert said(two, " (ERROR|WARNING) ") == [2, 2]
+
+
+def test_pages_say_so_and_the_log_says_it_once(two, trio, database):
+    boss = BrowserSession(two)
+    two.manage("create_user", "boss", "--superuser", "--password-stdin", stdin="correct horse\n")
+    boss.login("boss", "correct horse")
+    pages = ("/", "/login/", "/admin/", "/admin/chat/chatroom/", "/admin/login/")
+    assert [boss.get(page)[0] for page in pages] == [200, 302, 200, 200, 302]
+    database.stop()
+    # Before anybody has noticed, and afterwards.
+    for _ in range(2):
+        for page in pages:
+            status, headers, text = boss.get(page)
+            assert (status, headers["Retry-After"]) == (503, "1"), page
+            assert "cannot reach its database" in text
+        wait_until(lambda: sum(said(two, "The database does not answer")) == 1, "the process to notice")
+    assert boss.get("/docs/")[0] == 200
+    assert "joindre sa base" in boss.get("/", **{"Accept-Language": "fr"})[2]
+    database.start()
+    wait_until(lambda: two.ready(0)[0] == 200, "it to be ready")
+    assert [boss.get(page)[0] for page in pages] == [200, 302, 200, 200, 302]
+    assert sum(said(two, " (ERROR|WARNING) ")) == 2
+    assert said(two, "Traceback") == [0, 0]
+
+
+def test_a_page_that_is_under_way_when_the_database_hangs_is_answered(two, database):
+    somebody, wrong = BrowserSession(two), {"username": "somebody", "password": "wrong"}
+    status, _, form = somebody.submit("/login/", wrong)
+    assert status == 200
+    database.pause()
+    try:
+        assert somebody.send("/login/", form, wrong)[0] == 503
+    finally:
+        database.resume()
+
+
+def test_who_only_calls_the_http_api_finds_out_that_it_is_away(two, trio, database):
+    """Nobody has connected to this process, and nobody asks whether it is ready."""
+    api = Api(two, trio[0])
+    assert api.call("GET", "/chats/rooms/").status == 200
+    database.stop()
+    assert api.call("GET", "/chats/rooms/").status == 503
+    wait_until(lambda: sum(said(two, "The database does not answer")) == 1, "the process to notice")
+    database.start()
+    wait_until(lambda: sum(said(two, "The database answers again")) == 1, "the process to notice")
+    assert api.call("GET", "/chats/rooms/").status == 200
 
 
 async def test_the_tenth_in_a_row_does_not_wait_ten_times(two, trio, database):

@@ -22,7 +22,7 @@ LAYERS = [
     {"layers", "postgresql", "database", "people", "files", "limits", "claims", "asyncapi", "changes"},
     {"auth", "rooms", "origins"},
     {"connection", "messages", "roster", "catchup", "relay", "held"},
-    {"audience"},
+    {"audience", "availability"},
     {"journal", "gaps"},
     {"hub"},
     {"presence"},
