@@ -251,6 +251,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # The last one: it runs the page.
+    "chat.availability.Availability",
 ]
 ROOT_URLCONF = "salon.urls"
 ASGI_APPLICATION = "salon.asgi.application"

@@ -24,7 +24,7 @@ LAYERS = [
     {"connection", "messages", "roster", "relay", "held"},
     {"histories"},
     {"catchup"},
-    {"audience"},
+    {"audience", "availability"},
     {"journal", "gaps"},
     {"hub"},
     {"presence"},
