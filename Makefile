@@ -84,7 +84,7 @@ security-edge: .venv/tests .venv-scanners/installed ## Scan and attack it from a
 
 .PHONY: audit
 audit: .venv-scanners/installed ## Look up all pinned packages among the known vulnerabilities (needs the Internet)
-	.venv-scanners/bin/python tests/security/audit.py app/requirements.txt playbooks/requirements.txt tests/requirements.txt tests/security/requirements.txt
+	.venv-scanners/bin/python tests/scans/audit.py app/requirements.txt playbooks/requirements.txt tests/requirements.txt tests/scans/requirements.txt
 
 .PHONY: host
 host: .venv/tests ## Keep a finished local test host, and print how to reach it

@@ -190,7 +190,12 @@ async def serve(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     if services.database.is_away:
         raise unavailable()
     in_thread = sync_to_async(_run, thread_sensitive=False, executor=_http_threads)
-    return await in_thread(HTTP, function, *args, **kwargs)
+    # Of a database that hangs nobody else may take notice: what this does has no time-out.
+    late = asyncio.get_running_loop().call_later(settings.PROBE_TIMEOUT, services.database.suspect)
+    try:
+        return await in_thread(HTTP, function, *args, **kwargs)
+    finally:
+        late.cancel()
 
 
 async def _asked(work: Callable[[], T], threads: ThreadPoolExecutor = _threads) -> T:

@@ -132,17 +132,17 @@ class Held:
             self._queues.clear()
 
     async def _queue_for_one(self) -> None:
-        """Try one of them all the same: in the database it then queues with everybody who wants the lock."""
-        for place, queue in self._queues.items():
-            if queue:
-                # The next time it is another one's turn.
-                self._queues[place] = self._queues.pop(place)
-                await self._settle(place)
-                return
-            if place not in self._refused:
-                del self._queues[place]
-                return
-        await asyncio.sleep(settings.PROBE_RETRY)
+        """Try one of the rooms all the same: in the database it then queues with everybody who wants the lock."""
+        for place in [place for place, queue in self._queues.items() if not queue and place not in self._refused]:
+            del self._queues[place]
+        # Who waits for the lock of a person has that of her room meanwhile, and keeps it from everybody.
+        rooms = (place for place, queue in self._queues.items() if queue and place[1] is None)
+        if place := next(rooms, None):
+            # The next time it is another one's turn.
+            self._queues[place] = self._queues.pop(place)
+            await self._settle(place)
+        else:
+            await asyncio.sleep(settings.PROBE_RETRY)
 
     async def _settle(self, place: Place) -> None:
         """Store what waits for a place, if that can be; when nothing waits any more, the place is not held."""

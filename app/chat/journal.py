@@ -6,9 +6,9 @@ transaction.
 """
 
 import asyncio
-import contextlib
+import functools
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 200
 """Messages of one transaction: enough to spread the cost of a commit, few enough that nobody waits long for it."""
+
+MAX_LOSSES = 5
+"""Connections that may be lost over the same drafts before each of these is tried by itself, and over one draft before
+it is refused: it may be what ends them."""
 
 PACE = 0.005
 """Seconds from the beginning of one transaction to that of the next: what comes in between shares it, and its publish.
@@ -69,7 +73,10 @@ class Stored(Struct, frozen=True):
 
 
 class PendingError(ChatError):
-    """The database has not said what became of a message. If it is stored after all, it is told like any other."""
+    """The database has not said what became of a message. If it is stored after all, it is told like any other.
+
+    Its files are the journal's from now on, which removes them when it is not.
+    """
 
 
 Outcome = Stored | Exception | Waiting
@@ -85,10 +92,12 @@ class Journal:
         self._batches: Batches[Draft, Stored | Waiting] = Batches(
             self._write_and_tell, MAX_BATCH, PACE, settings.MESSAGE_TIMEOUT
         )
-        self._held = Held(self._write_held, lambda places: self._locked(places, self._line_of_held), MAX_BATCH)
+        self._held = Held(self._write_held, functools.partial(self._locked, self._line_of_held), MAX_BATCH)
         self._under_way: dict[postgresql.Line, list[Draft]] = {}
         self._refused: set[UUID] = set()
         """Of what is under way, what nobody waits for any more: it is not begun a second time."""
+        self._newest: frozenset[UUID] = frozenset()
+        """What was stored by the last batch; those who wait for it may not have been told yet."""
         self._is_ending = False
         services.database.on_loss(self._let_nobody_wait)
         services.database.on_return(lambda: self._give_up_lines(database.LATE))
@@ -104,7 +113,7 @@ class Journal:
         if services.database.is_away:
             raise database.unavailable()
         if self._held.is_refused(draft):
-            raise _locked()
+            raise _room_is_locked()
         loop = asyncio.get_running_loop()
         until = loop.time() + (settings.MESSAGE_TIMEOUT if patience is None else patience)
         try:
@@ -134,19 +143,26 @@ class Journal:
             return await _wait(waiting.outcome, seconds, cancel=False)
         except TimeoutError:
             if services.database.is_away:
+                waiting.outcome.cancel()
                 raise self._late(waiting.draft) from None
             self._held.refuse(waiting)
             raise self._late(waiting.draft, is_locked=True) from None
 
     def _late(self, draft: Draft, *, is_locked: bool = False) -> ChatError:
-        for line, drafts in self._under_way.items():
-            if any(each is draft for each in drafts):
-                self._refused.add(draft.uuid)
-                # A connection of which nothing comes at all, though the database is there, is given up some time.
-                line.give_up(settings.DATABASE_TIMEOUT)
-                error = _locked() if is_locked else database.late()
-                return PendingError(error.code, error.sentence, error.retry_after)
-        return _locked() if is_locked else database.late()
+        error = _room_is_locked() if is_locked else database.late()
+        if draft.uuid in self._newest:
+            return _pending(error)
+        if (line := self._line_of(draft)) is None:
+            return error
+        self._refused.add(draft.uuid)
+        # A connection of which nothing comes at all, though the database is there, is given up some time.
+        line.give_up(settings.DATABASE_TIMEOUT)
+        return _pending(error)
+
+    def _line_of(self, draft: Draft) -> postgresql.Line | None:
+        """Where a draft is under way, if it is."""
+        on = (line for line, drafts in self._under_way.items() if any(each is draft for each in drafts))
+        return next(on, None)
 
     def _let_nobody_wait(self) -> None:
         self._batches.give_up()
@@ -156,27 +172,50 @@ class Journal:
         for line in (self._line, self._line_of_held):
             line.give_up(seconds)
 
-    @contextlib.contextmanager
-    def _is_under_way(self, drafts: list[Draft], line: postgresql.Line) -> Iterator[None]:
-        self._under_way[line] = drafts
-        try:
-            yield
-        finally:
-            del self._under_way[line]
-            if self._refused:
-                self._refused.difference_update(draft.uuid for draft in drafts)
-
     async def _write_and_tell(self, drafts: list[Draft]) -> Sequence[Outcome]:
-        with self._is_under_way(drafts, self._line):
+        self._under_way[self._line] = drafts
+        outcomes: dict[UUID, Outcome] = {}
+        try:
             outcomes = await self._write_what_is_free(drafts)
-        self._tell_new(drafts, outcomes)
+        finally:
+            self._newest = self._end(drafts, self._line, outcomes)
         return [outcomes[draft.uuid] for draft in drafts]
 
     async def _write_held(self, drafts: list[Draft]) -> dict[UUID, Outcome]:
-        with self._is_under_way(drafts, self._line_of_held):
+        self._under_way[self._line_of_held] = drafts
+        outcomes: dict[UUID, Outcome] = {}
+        try:
             outcomes = await self._store(drafts, self._line_of_held)
-        self._tell_new(drafts, outcomes)
+        finally:
+            self._end(drafts, self._line_of_held, outcomes)
         return outcomes
+
+    def _end(self, drafts: list[Draft], line: postgresql.Line, outcomes: dict[UUID, Outcome]) -> frozenset[UUID]:
+        """What was under way is not any more: tell what is new, and forget what nobody waits for. Returns what is new.
+
+        Of a draft without an outcome it is not known what became of it.
+        """
+        del self._under_way[line]
+        new = {draft.uuid: outcome.message for draft in drafts if _is_new(outcome := outcomes.get(draft.uuid))}
+        if new:
+            self._tell(list(new.values()))
+        if self._refused:
+            for draft in drafts:
+                if draft.uuid in self._refused:
+                    self._forget(draft, outcomes.get(draft.uuid))
+        return frozenset(new)
+
+    def _forget(self, draft: Draft, outcome: Outcome | None) -> None:
+        if isinstance(outcome, Waiting):
+            outcome.outcome.cancel()
+            if self._line_of(draft):  # it is being stored at this moment, and comes here again
+                return
+        self._refused.discard(draft.uuid)
+        if outcome is None or isinstance(outcome, PendingError) or _is_new(outcome):
+            return
+        # Whoever was told that it might yet be stored has left them to us.
+        for file in draft.files:
+            files.discard(file)
 
     async def _write_what_is_free(self, drafts: list[Draft]) -> dict[UUID, Outcome]:
         """What becomes of drafts, by their uuids; those that are in the way of a lock wait for its end elsewhere."""
@@ -195,15 +234,10 @@ class Journal:
                 outcomes |= await self._go_round(busy)
         return outcomes
 
-    def _tell_new(self, drafts: list[Draft], outcomes: dict[UUID, Outcome]) -> None:
-        stored = (outcomes[draft.uuid] for draft in drafts)
-        if new := [each.message for each in stored if isinstance(each, Stored) and each.is_new]:
-            self._tell(new)
-
     async def _go_round(self, drafts: list[Draft]) -> dict[UUID, Outcome]:
         """Find out whose way is free, store that, and let the rest wait."""
         # On the line of those who do not wait: the other one may be in use.
-        locked = await self._locked({(draft.room_id, draft.sender.id) for draft in drafts}, self._line)
+        locked = await self._locked(self._line, {(draft.room_id, draft.sender.id) for draft in drafts})
         outcomes: dict[UUID, Outcome] = {}
         free = []
         for draft in drafts:
@@ -220,9 +254,9 @@ class Journal:
         return outcomes
 
     def _hold(self, draft: Draft, place: Place) -> Outcome:
-        return _locked() if draft.uuid in self._refused else self._held.put(draft, place)
+        return _room_is_locked() if draft.uuid in self._refused else self._held.put(draft, place)
 
-    async def _locked(self, places: Collection[Place], line: postgresql.Line) -> set[Place]:
+    async def _locked(self, line: postgresql.Line, places: Collection[Place]) -> set[Place]:
         try:
             return await line.locked(places)
         except OperationalError:
@@ -236,14 +270,19 @@ class Journal:
         Where the answer is lost, it is asked what is stored; what is not, is stored if somebody still waits for it.
         """
         outcomes: dict[UUID, Outcome] = {}
-        left, failed = drafts, 0
+        left, failed, lost = drafts, 0, 0
         while left:
             try:
                 written = await self._write(left, line)
             except postgresql.LostError as error:
                 outcomes |= await self._what_became_of(left, error.backend)
                 left = [draft for draft in left if draft.uuid not in outcomes]
-                continue
+                lost += 1
+                if lost < MAX_LOSSES:
+                    continue
+                if len(left) == 1:
+                    return outcomes | {left[0].uuid: _fatal(left[0])}
+                return outcomes | await self._store_each(left, line)
             except Exception as error:
                 failed += 1
                 if isinstance(error, IntegrityError) and failed == 1:
@@ -257,12 +296,19 @@ class Journal:
                 if len(left) == 1:
                     logger.exception("A message could not be stored")
                     return outcomes | {left[0].uuid: error}
-                # One draft that the database refuses must not take the others with it.
-                for draft in left:
-                    outcomes |= await self._store([draft], line)
-                return outcomes
+                return outcomes | await self._store_each(left, line)
             services.storage.answered()
             return outcomes | {draft.uuid: outcome for draft, outcome in zip(left, written, strict=True)}
+        return outcomes
+
+    async def _store_each(self, drafts: list[Draft], line: postgresql.Line) -> dict[UUID, Outcome]:
+        """The same, each by itself: one that the database does not take must not take the others with it."""
+        outcomes: dict[UUID, Outcome] = {}
+        for draft in drafts:
+            if draft.uuid in self._refused:
+                outcomes[draft.uuid] = database.unavailable()
+            else:
+                outcomes |= await self._store([draft], line)
         return outcomes
 
     async def _may_work_now(self, error: OperationalError) -> bool:
@@ -308,7 +354,7 @@ class Journal:
             except ChatError:
                 await self._is_there()
             if self._is_ending:
-                found = {draft.uuid: database.unavailable() for draft in drafts}
+                found = {draft.uuid: _pending(database.unavailable()) for draft in drafts}
                 break
             await services.database.there(settings.DATABASE_TIMEOUT if not self._is_ending else 0)
             await asyncio.sleep(settings.PROBE_RETRY)
@@ -366,7 +412,27 @@ def _busy(drafts: list[Draft], outcomes: dict[UUID, Outcome]) -> list[Draft]:
     return [draft for draft in drafts if isinstance(outcomes[draft.uuid], StillHeldError)]
 
 
-def _locked() -> ChatError:
+def _is_new(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, Stored) and outcome.is_new
+
+
+def _pending(error: ChatError) -> PendingError:
+    return PendingError(error.code, error.sentence, error.retry_after)
+
+
+def _fatal(draft: Draft) -> ChatError:
+    """The answer to a draft that has ended one connection after the other. To try again would do it again."""
+    logger.error(
+        "A message of person %d in room %d was not stored: %d times in a row the database has ended the connection",
+        draft.sender.id,
+        draft.room_id,
+        MAX_LOSSES,
+    )
+    sentence = "The database breaks off whenever it is to store this message; change it, or tell the server's operator."
+    return ChatError(ErrorCode.INTERNAL, sentence)
+
+
+def _room_is_locked() -> ChatError:
     return ChatError(ErrorCode.UNAVAILABLE, "Nothing can be stored in this room for the moment; try again.")
 
 

@@ -44,8 +44,9 @@ def message_envelope(message: MessageData) -> Envelope:
 
 
 @contextlib.asynccontextmanager
-async def _channel_layer() -> AsyncIterator[BaseChannelLayer]:
-    """The channel layer, for one use of at most `CHANNEL_LAYER_TIMEOUT` seconds.
+async def _channel_layer(*, is_heard: bool = True) -> AsyncIterator[BaseChannelLayer]:
+    """The channel layer, for one use of at most `CHANNEL_LAYER_TIMEOUT` seconds. That this works says that it is there,
+    if it `is_heard` in it.
 
     Raises `ChatError` (`unavailable`) for whatever goes wrong with it: each kind of layer has its own errors.
     """
@@ -57,7 +58,8 @@ async def _channel_layer() -> AsyncIterator[BaseChannelLayer]:
         raise ChatError(
             ErrorCode.UNAVAILABLE, "The server cannot reach its channel layer; try again in a moment."
         ) from error
-    services.channel_layer.answered()
+    if is_heard:
+        services.channel_layer.answered()
 
 
 class Relay:
@@ -212,7 +214,8 @@ class Relay:
         if group in self._groups:
             self._groups.discard(group)
             with contextlib.suppress(ChatError):
-                async with _channel_layer() as layer:
+                # Where there is no connection, there is nothing to leave.
+                async with _channel_layer(is_heard=False) as layer:
                     await layer.group_discard(group, self._channel)
 
     def _on_break(self, reason: str) -> None:

@@ -275,6 +275,8 @@ MIDDLEWARE = [
     "chat.sessions.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # The last one: it runs the page.
+    "chat.availability.Availability",
 ]
 # What the admin says after a change waits in the session, and not in a cookie that has no prefix.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"

@@ -37,7 +37,11 @@ class BrowserSession:
         """Load the form at `path`, change some of its fields and send it (to `action`, where it says so)."""
         status, _, page = self.get(path)
         assert status == 200, page
-        return self._request("POST", action or path, {**fields(page), **changes})
+        return self.send(action or path, page, changes)
+
+    def send(self, path, page, changes):
+        """Send the form of a page that was loaded before, with some of its fields changed."""
+        return self._request("POST", path, {**fields(page), **changes})
 
     def login(self, username, password):
         status, answer, page = self.submit("/login/", {"username": username, "password": password})

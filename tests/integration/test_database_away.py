@@ -1,6 +1,7 @@
 """A database that goes away: everybody is told at once, nobody is dropped, nothing acknowledged is lost."""
 
 import asyncio
+import functools
 import re
 import socket
 import threading
@@ -10,7 +11,8 @@ from itertools import count
 
 import psycopg
 import pytest
-from api import Api
+from api import Api, File
+from browser_session import BrowserSession
 from client import in_the_room
 from school import School
 from services import PostgreSQL
@@ -205,6 +207,52 @@ async def test_everybody_is_told_at_once_and_the_log_once(two, trio, database):
         assert said(two, " (ERROR|WARNING) ") == [2, 2]
 
 
+def test_pages_say_so_and_the_log_says_it_once(two, trio, database):
+    boss = BrowserSession(two)
+    two.manage("create_user", "boss", "--superuser", "--password-stdin", stdin="correct horse\n")
+    boss.login("boss", "correct horse")
+    pages = ("/", "/login/", "/admin/", "/admin/chat/chatroom/", "/admin/login/")
+    assert [boss.get(page)[0] for page in pages] == [200, 302, 200, 200, 302]
+    database.stop()
+    # Before anybody has noticed, and afterwards.
+    for _ in range(2):
+        for page in pages:
+            status, headers, text = boss.get(page)
+            assert (status, headers["Retry-After"]) == (503, "1"), page
+            assert "cannot reach its database" in text
+        wait_until(lambda: sum(said(two, "The database does not answer")) == 1, "the process to notice")
+    assert boss.get("/docs/")[0] == 200
+    assert "joindre sa base" in boss.get("/", **{"Accept-Language": "fr"})[2]
+    database.start()
+    wait_until(lambda: two.ready(0)[0] == 200, "it to be ready")
+    assert [boss.get(page)[0] for page in pages] == [200, 302, 200, 200, 302]
+    assert sum(said(two, " (ERROR|WARNING) ")) == 2
+    assert said(two, "Traceback") == [0, 0]
+
+
+def test_a_page_that_is_under_way_when_the_database_hangs_is_answered(two, database):
+    somebody, wrong = BrowserSession(two), {"username": "somebody", "password": "wrong"}
+    status, _, form = somebody.submit("/login/", wrong)
+    assert status == 200
+    database.pause()
+    try:
+        assert somebody.send("/login/", form, wrong)[0] == 503
+    finally:
+        database.resume()
+
+
+def test_who_only_calls_the_http_api_finds_out_that_it_is_away(two, trio, database):
+    """Nobody has connected to this process, and nobody asks whether it is ready."""
+    api = Api(two, trio[0])
+    assert api.call("GET", "/chats/rooms/").status == 200
+    database.stop()
+    assert api.call("GET", "/chats/rooms/").status == 503
+    wait_until(lambda: sum(said(two, "The database does not answer")) == 1, "the process to notice")
+    database.start()
+    wait_until(lambda: sum(said(two, "The database answers again")) == 1, "the process to notice")
+    assert api.call("GET", "/chats/rooms/").status == 200
+
+
 async def test_the_tenth_in_a_row_does_not_wait_ten_times(two, trio, database):
     room = trio[-1]
     async with in_the_room(two, trio, (0, 1, 0)) as (w, _, o):
@@ -246,6 +294,33 @@ async def test_other_rooms_go_on_beside_one_that_is_locked(two, trio, database):
             # Of the locked room she hears within the two seconds that she was promised, or gets it stored.
             events = [await w.receive(SOON) for _ in range(6)]
             assert [each["data"]["code"] for each in events if each["type"] == "error"] == ["unavailable"]
+            connection.rollback()
+
+
+def stores_for(database, holder):
+    """Whether a message that is being stored waits for a lock of this process of the database's."""
+    with psycopg.connect(database.url) as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid)) AND query ~ %s"
+        return connection.execute(query, [holder, r"^\s*PREPARE store"]).fetchone()[0] > 0
+
+
+@pytest.mark.parametrize("table", ["chat_user", "chat_membership"])
+async def test_a_locked_person_holds_up_nobody_else_in_her_room(two, trio, database, table):
+    writer, _, _, room = trio
+    column = {"chat_user": "id", "chat_membership": "user_id"}[table]
+    async with in_the_room(two, trio, (0, 0, 1)) as (w, r, o):
+        with psycopg.connect(database.url) as connection:
+            connection.execute(f"SELECT 1 FROM {table} WHERE {column} = %s FOR UPDATE", [writer.id])  # noqa: S608
+            holder = connection.info.backend_pid
+            await w.say(room, "held")
+            await asyncio.to_thread(wait_until, lambda: stores_for(database, holder), "her message to find the lock")
+            await asyncio.to_thread(wait_until, lambda: not stores_for(database, holder), "it to be put aside")
+            # What waited in the database for her lock would keep the room's from everybody meanwhile.
+            assert not any([await asyncio.to_thread(stores_for, database, holder) for _ in range(50)])
+            for client in (r, o):
+                await client.say(room, "free")
+            for client in (r, o):
+                assert [(await client.expect("message"))["data"]["content"] for _ in range(2)] == ["free", "free"]
             connection.rollback()
 
 
@@ -297,6 +372,51 @@ async def test_a_database_that_stores_nothing_is_told_of_once(two, trio, databas
         for client in (w, o):
             assert (await client.expect("message"))["data"]["seq"] == 1
         assert sum(said(two, "The database stores messages again")) == 1
+
+
+async def test_a_message_that_ends_every_connection_is_refused_and_takes_no_other_with_it(two, trio, database):
+    room = trio[-1]
+    async with in_the_room(two, trio, (0, 0, 1)) as (w, r, o):
+        with psycopg.connect(database.url, autocommit=True) as connection:
+            connection.execute(
+                "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " IF NEW.content = 'poison' THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;"
+                " RETURN NEW; END $$"
+            )
+            connection.execute(
+                "CREATE TRIGGER end_it BEFORE INSERT ON chat_chatmessage FOR EACH ROW EXECUTE FUNCTION end_it()"
+            )
+        await w.send("message", {"room_id": room, "content": "poison", "client_id": "1"})
+        event = await w.expect("error", within=SOON)
+        assert (event["data"]["code"], event["data"]["client_id"]) == ("internal", "1")
+        # The next one may still meet the connections that this one has cost.
+        writers = [Writer(client, room, f"w{number}") for number, client in enumerate((w, r, o))]
+        await asyncio.gather(*(writer.write(range(3)) for writer in writers))
+        await check_whole(database, room, writers)
+    assert sum(said(two, "was not stored: 5 times in a row the database has ended the connection")) == 1
+
+
+async def test_no_file_stays_of_a_message_that_is_not_stored(two, trio, database, tmp_path):
+    """It is on its way to a room that is locked for longer than anybody waits."""
+    writer, _, _, room = trio
+    call = functools.partial(Api(two, writer).call, "POST", "/chats/messages/create/")
+    data = {"chat_room_id": room, "content": "x", "client_id": "one"}
+    assert call(data, files=[("attachment", File("a.txt", b"a"))]).status == 201
+    with psycopg.connect(database.url) as connection:
+        connection.execute("SELECT 1 FROM chat_chatroom WHERE id = %s FOR UPDATE", [room])
+        sent = [data | {"client_id": name} for name in ("one", "two", "three", "four")]
+        answers = await asyncio.gather(
+            *(asyncio.to_thread(call, each, files=[("attachment", File("a.txt", b"a"))]) for each in sent)
+        )
+        assert [answer.status for answer in answers] == [503] * 4
+        # Who may no longer write there has nothing stored, whatever is still on its way.
+        connection.execute("DELETE FROM chat_membership WHERE user_id = %s", [writer.id])
+        connection.commit()
+    await asyncio.to_thread(wait_until, lambda: len(kept_files(tmp_path)) == 1, "the files to be removed")
+
+
+def kept_files(directory):
+    return [path for path in (directory / "files").rglob("*") if path.is_file()]
 
 
 class Hole:

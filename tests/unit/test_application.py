@@ -37,7 +37,7 @@ LAYERS = [
     {"connection", "messages", "roster", "relay", "held"},
     {"histories"},
     {"catchup"},
-    {"audience"},
+    {"audience", "availability"},
     {"journal", "gaps"},
     {"hub"},
     {"presence"},

@@ -150,3 +150,15 @@ async def test_of_a_message_that_could_not_be_sent_nothing_is_told(relay, layer)
     layer.is_away = False
     await relay.tell_lost_changes()
     assert layer.sent == []
+
+
+async def test_leaving_a_group_does_not_say_that_the_layer_is_there(relay, layer):
+    """Without a connection there is nothing to be left, and nothing is asked of anybody."""
+    await relay.enter("room")
+    layer.is_away = True
+    await relay.enter("another")
+    assert services.channel_layer.is_away
+    relay.leave("room")
+    await settle()
+    assert not relay.is_in("room")
+    assert services.channel_layer.is_away

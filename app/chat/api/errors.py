@@ -1,6 +1,7 @@
 """Errors of the HTTP API: a JSON object with `detail` and `code`, or with the errors of each field."""
 
 import math
+import sys
 from typing import Any
 
 from django.core.exceptions import (
@@ -20,7 +21,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 from rest_framework.views import exception_handler
 
-from chat import database, failures
+from chat import availability, database, failures
 from chat.protocol import ChatError, ErrorCode
 
 STATUSES = {
@@ -98,6 +99,11 @@ def unreadable(detail: str = "The request cannot be read; look at its headers an
 
 def internal_error(request: HttpRequest) -> HttpResponse:
     """The answer where nobody foresaw what went wrong (Django's `handler500`)."""
+    error = sys.exc_info()[1]
+    if isinstance(error, Error) and failures.is_passing(error):
+        # Outside of a view: when a session is kept.
+        is_call = request.path_info.startswith("/chats/")
+        return refusal(database.unavailable()) if is_call else availability.page()
     if not request.path_info.startswith("/chats/"):
         return defaults.server_error(request)
     sentence = "The server made a mistake; its log says which. Try again, or tell its operator."

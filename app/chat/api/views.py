@@ -355,7 +355,7 @@ class Messages(ChatView):
         try:
             stored = async_to_sync(conversation.say)(draft)
         except Exception as error:
-            # One that may yet be stored needs them.
+            # One that may yet be stored needs them; else the journal removes them.
             if not isinstance(error, PendingError):
                 _discard(kept)
             raise
