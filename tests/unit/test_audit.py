@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-AUDIT = Path(__file__).resolve().parents[1] / "security/audit.py"
+AUDIT = Path(__file__).resolve().parents[1] / "scans/audit.py"
 DJANGO = {"name": "django", "version": "4.2.0", "vulns": [{"id": "PYSEC-1", "aliases": [], "fix_versions": ["4.2.1"]}]}
 BUG = {"id": "PYSEC-2", "aliases": ["CVE-2026-2"], "fix_versions": ["1.1"]}
 
