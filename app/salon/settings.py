@@ -400,9 +400,9 @@ CSRF_COOKIE_NAME = f"{_prefix}csrftoken"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # Forms carry the token themselves, so no script reads it.
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
-# The session comes along when somebody follows a link to here; what changes anything needs the other one too.
-SESSION_COOKIE_SAMESITE = "Lax"
-CSRF_COOKIE_SAMESITE = "Strict"
+# They come along when somebody follows a link to here, and with nothing that a page elsewhere sends. With Strict, a
+# link would have a new token made, and the forms of every open tab would fail.
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 # Seconds from a login until the next one. Whoever may use the admin can do more harm: she logs in once a working day.
 SESSION_COOKIE_AGE = 7 * 86400
 STAFF_SESSION_AGE = 12 * 3600
