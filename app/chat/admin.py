@@ -1,9 +1,12 @@
 """The admin: people, schools, rooms, memberships, messages. Its rules are those of `chat.rooms`."""
 
+import logging
+
 from django.contrib import admin
-from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -11,12 +14,63 @@ from django.utils.translation import gettext_lazy as _
 from chat import auth, messages, protocol, rooms
 from chat.models import ChatMessage, ChatRoom, Membership, RoomType, School, User
 from chat.protocol import ChatError
+from salon.pages import client_address
+
+Message = list[dict] | str
+"""What Django writes down of a change."""
 
 admin.site.site_header = admin.site.site_title = "Salon"
 
+logger = logging.getLogger(__name__)
+
+
+def _changed(field: str) -> Message:
+    return [{"changed": {"fields": [field]}}]
+
+
+class Logged:
+    """What is done in the admin is told in the log too, where nobody of the admin can remove it: who changed which
+    fields of what, and never what stands in them."""
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Message) -> object:
+        self._tell(request, "added", obj, message)
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Message) -> object:
+        self._tell(request, "changed", obj, message)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet) -> object:
+        for obj in queryset:
+            self._tell(request, "deleted", obj, [])
+        return super().log_deletions(request, queryset)
+
+    def _tell(self, request: HttpRequest, deed: str, obj: Model, message: Message) -> None:
+        parts = message if isinstance(message, list) else []
+        fields = {field for part in parts for about in part.values() for field in about.get("fields", ())}
+        inlines = {f"{kind} {about['name']}" for part in parts for kind, about in part.items() if "name" in about}
+        logger.info(
+            "%r (%d) at %s has %s %s %s%s",
+            request.user.username,
+            request.user.pk,
+            client_address(request),
+            deed,
+            obj._meta.label,
+            obj.pk,
+            "".join(f"; {what}" for what in sorted(map(str, fields | inlines))),
+        )
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class LoggedGroupAdmin(Logged, GroupAdmin):
+    """Django's."""
+
 
 @admin.register(User)
-class PersonAdmin(UserAdmin):
+class PersonAdmin(Logged, UserAdmin):
     list_display = ("username", "display_name", "role", "is_active", "last_seen")
     list_filter = ("role", "is_active", "is_staff")
     fieldsets = (
@@ -31,10 +85,11 @@ class PersonAdmin(UserAdmin):
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:
             auth.revoke_all(user)
+            self.log_change(request, user, _changed("tokens_valid_after"))
 
 
 @admin.register(School)
-class SchoolAdmin(admin.ModelAdmin):
+class SchoolAdmin(Logged, admin.ModelAdmin):
     list_display = ("name", "code")
     search_fields = ("name", "code")
 
@@ -74,7 +129,7 @@ class RoomForm(ModelForm):
 
 
 @admin.register(ChatRoom)
-class ChatRoomAdmin(admin.ModelAdmin):
+class ChatRoomAdmin(Logged, admin.ModelAdmin):
     form = RoomForm
     readonly_fields = ("is_group",)
     list_display = ("id", "name", "room_type", "is_deleted", "last_update")
@@ -88,7 +143,7 @@ class ChatRoomAdmin(admin.ModelAdmin):
 
 
 @admin.register(Membership)
-class MembershipAdmin(admin.ModelAdmin):
+class MembershipAdmin(Logged, admin.ModelAdmin):
     list_display = ("room", "user", "joined_at")
     list_select_related = ("room", "user")
     search_fields = ("room__name", "user__username")
@@ -119,7 +174,7 @@ class MessageForm(ModelForm):
 
 
 @admin.register(ChatMessage)
-class ChatMessageAdmin(admin.ModelAdmin):
+class ChatMessageAdmin(Logged, admin.ModelAdmin):
     """Messages can be edited and marked deleted; a row is never taken out: a room counts its messages without a gap."""
 
     form = MessageForm
@@ -147,3 +202,4 @@ class ChatMessageAdmin(admin.ModelAdmin):
     def mark_deleted(self, request: HttpRequest, queryset: QuerySet[ChatMessage]) -> None:
         for message in queryset.filter(is_deleted=False):
             messages.mark_deleted(message)
+            self.log_change(request, message, _changed("is_deleted"))

@@ -9,7 +9,7 @@ class ChatConfig(AppConfig):
 
     def ready(self) -> None:
         # Models must be loaded first; the import connects the receivers.
-        from chat import announcements, files  # noqa: F401
+        from chat import announcements, files, logins  # noqa: F401
         from chat.origins import may_call
 
         check_request_enabled.connect(may_call)

@@ -85,6 +85,24 @@ class RevokedToken(models.Model):
         return self.digest
 
 
+class LoginAttempts(models.Model):
+    """How often somebody has tried to log in, in vain: `key` stands for an account, an address, or both.
+
+    `level` is how many attempts counted at `counted_at`; they are forgotten one by one (`chat.logins`). Nobody may try
+    before `blocked_until`. `succeeded_at` is when this account last logged in from this address.
+    """
+
+    key = models.CharField(max_length=64, primary_key=True)
+    level = models.FloatField(default=0)
+    counted_at = models.DateTimeField()
+    blocked_until = models.DateTimeField(null=True)
+    succeeded_at = models.DateTimeField(null=True)
+    touched_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.key
+
+
 class School(models.Model):
     """A school, as a label of rooms: it grants and forbids nothing."""
 

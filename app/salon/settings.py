@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | `SALON_PUBLIC_URL` | where people reach this server: scheme, name, port | `http://localhost:8000` |
 | `SALON_ALLOWED_ORIGINS` | origins of frontends, comma-separated: `https://school.example` | any port of this machine |
+| `SALON_ADMIN_NETWORKS` | addresses and networks that `/admin/` is there for, comma-separated | everybody |
 | `SALON_ALLOWED_HOSTS` | further names or addresses it answers to, comma-separated | none |
 | `SALON_SECRET_KEY` | Django's key: sessions, password resets | made once, under `var/` |
 | `SALON_SECRET_OLD_KEYS` | keys before it, comma-separated: who has logged in under one stays so; none signs | none |
@@ -33,6 +34,7 @@
 """
 
 import contextlib
+import ipaddress
 import math
 import os
 import secrets
@@ -51,6 +53,18 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 def _list(name: str) -> list[str]:
     return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()]
+
+
+def _networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    found = []
+    for item in _list(name):
+        try:
+            found.append(ipaddress.ip_network(item, strict=False))
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"{name} has {item!r}; it holds addresses and networks like 192.0.2.7 or 192.0.2.0/24: {error}."
+            ) from None
+    return found
 
 
 @dataclass(frozen=True)
@@ -165,6 +179,8 @@ for _origin in ALLOWED_ORIGINS:
             "https://school.example, without a slash at its end."
         )
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+# For everybody else there is no /admin/.
+ADMIN_NETWORKS = _networks("SALON_ADMIN_NETWORKS")
 
 # Seconds a connection may stay open before it has said who it is.
 AUTH_TIMEOUT = 5.0
@@ -248,7 +264,9 @@ INSTALLED_APPS = [
     "chat",
 ]
 MIDDLEWARE = [
+    "salon.pages.headers",
     "django.middleware.security.SecurityMiddleware",
+    "salon.pages.admin_networks",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -363,20 +381,33 @@ CORS_EXPOSE_HEADERS = ["Content-Disposition", "Content-Range", "Retry-After"]
 CORS_PREFLIGHT_MAX_AGE = 86400
 
 AUTH_USER_MODEL = "chat.User"
+# Long, not well known and nobody's name: a rule on which characters to use makes passwords worse (NIST SP 800-63B).
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+# Django's own default stays first in its list of hashers: PBKDF2 with SHA-256, and iterations that each release raises,
+# beyond what OWASP asks for. Argon2 would resist a graphics card better, but takes memory for each login, of which a
+# small host has none to spare when a school comes at eight, and a library in C more.
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "index"
 LOGOUT_REDIRECT_URL = "login"
 
+# A browser takes a cookie of this prefix from this very host only, over TLS, and for all of its paths: neither a
+# neighbour under the same domain nor somebody on the way can put one there.
+_prefix = "__Host-" if HTTPS else ""
+SESSION_COOKIE_NAME = f"{_prefix}sessionid"
+CSRF_COOKIE_NAME = f"{_prefix}csrftoken"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# Forms carry the token themselves, so no script reads it.
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+# They come along when somebody follows a link to here, and with nothing that a page elsewhere sends. With Strict, a
+# link would have a new token made, and the forms of every open tab would fail.
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+# Seconds from a login until the next one. Whoever may use the admin can do more harm: she logs in once a working day.
+SESSION_COOKIE_AGE = 7 * 86400
+STAFF_SESSION_AGE = 12 * 3600
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REFERRER_POLICY = "same-origin"

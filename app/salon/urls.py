@@ -3,17 +3,21 @@
 from django.contrib import admin
 from django.contrib.auth import views as auth_views
 from django.urls import include, path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from chat import views
+from chat import logins, views
+
+login = auth_views.LoginView.as_view(authentication_form=logins.LoginForm, redirect_authenticated_user=True)
+admin.site.login_form = logins.AdminLoginForm
 
 urlpatterns = [
     path("", views.index, name="index"),
-    path("login/", auth_views.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("login/", logins.throttled(login), name="login"),
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),
+    path("admin/login/", logins.throttled(admin.site.login)),
     path("admin/", admin.site.urls),
     path("chats/", include("chat.api.urls")),
-    path("docs/", SpectacularSwaggerView.as_view(url_name="openapi"), name="docs"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="openapi", template_name="chat/docs.html"), name="docs"),
     path("docs/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("docs/asyncapi.json", views.websocket_document, name="asyncapi"),
     path("healthz", views.healthz),

@@ -18,6 +18,7 @@ def server(tmp_path_factory):
         for username, name, role in (("alice", "Alice Martin", "teacher"), ("bob", "Bob Diallo", "student")):
             arguments = ("--name", name, "--role", role, "--password-stdin")
             target.manage("create_user", username, *arguments, stdin=f"{PASSWORD}\n")
+        target.manage("create_user", "olga", "--superuser", "--password-stdin", stdin=f"{PASSWORD}\n")
         target.manage("create_room", "Class 5B", "--member", "alice", "bob")
         yield target
 
@@ -34,7 +35,8 @@ async def chromium():
 
 @pytest.fixture
 def at_a_browser(chromium, server):
-    """Opens the page for a person who speaks `locale`, signed in where `username` is given; no script may fail."""
+    """Opens the page for a person who speaks `locale`, signed in where `username` is given; no script may fail, and
+    nothing may need what the page's Content-Security-Policy forbids."""
 
     @asynccontextmanager
     async def open_page(username=None, locale="en-GB"):
@@ -42,6 +44,7 @@ def at_a_browser(chromium, server):
         page = await context.new_page()
         problems = []
         page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
         await page.goto("/")
         if username:
             await page.locator("[name=username]").fill(username)

@@ -6,16 +6,20 @@ from urllib.parse import urlencode
 
 
 class BrowserSession:
-    def __init__(self, target, process=0):
+    """`always` are headers of each of its requests, such as those of a proxy in front."""
+
+    def __init__(self, target, process=0, **always):
         self.target = target
         self.process = process
+        self.always = always
         self.cookies = {}
 
     def _request(self, method, path, form=None, headers=None):
-        headers = {"Cookie": self.cookie_header, **(headers or {})}
+        headers = {"Cookie": self.cookie_header, **(headers or {}), **self.always}
         body = None
         if form is not None:
-            headers |= {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.target.urls[self.process]}
+            own = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.target.urls[self.process]}
+            headers = own | headers
             body = urlencode(form)
         status, answer, text = self.target.request(method, path, body, headers, process=self.process)
         for header in answer.get_all("Set-Cookie", []):

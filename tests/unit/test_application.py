@@ -32,7 +32,7 @@ LAYERS = [
         "sql",
         "wire",
     },
-    {"layers", "postgresql", "database", "people", "files", "limits", "claims", "asyncapi", "changes"},
+    {"layers", "postgresql", "database", "people", "files", "limits", "logins", "claims", "asyncapi", "changes"},
     {"auth", "rooms", "origins"},
     {"connection", "messages", "roster", "relay", "held"},
     {"histories"},

@@ -259,6 +259,7 @@ class TestInventory:
             ("daphne_token_issuer", "the school's", "is what a token's `iss` says"),
             ("daphne_token_audience", "salon$1", "is what a token's `aud` says"),
             ("daphne_token_creates_people", "perhaps", "is true or false"),
+            ("daphne_admin_networks", ["office.example.org"], "holds addresses and networks"),
             ("common_reboot_time", 210, "is a time of the day in quotes"),
             ("common_reboot_time", "25:00", "is a time of the day in quotes"),
             ("firewall_ssh_networks", ["school.example.org"], "holds addresses and networks"),
@@ -287,6 +288,7 @@ class TestInventory:
             ("daphne_token_key_files", ["/etc/salon/school.pem", "/srv/keys/jwks.json"]),
             ("daphne_token_issuer", "https://login.example.org/realms/school?x=1"),
             ("daphne_token_audience", ""),
+            ("daphne_admin_networks", ["192.0.2.0/24", "2001:db8::7"]),
             ("common_reboot_time", "04:15"),
             ("firewall_ssh_networks", ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"]),
         ],
@@ -499,6 +501,11 @@ class TestTemplates:
     def test_settings_read_alike_by_systemd_and_the_shell(self, given):
         for line in self.render("etc/salon/salon.env", **given).splitlines():
             assert re.fullmatch(r"#.*|[A-Z_]+='[^'\\$`]*'", line), line
+
+    def test_the_admin_can_be_limited_to_networks(self):
+        assert "SALON_ADMIN_NETWORKS" not in self.render("etc/salon/salon.env")
+        rendered = self.render("etc/salon/salon.env", daphne_admin_networks=["192.0.2.0/24", "2001:db8::7"])
+        assert "SALON_ADMIN_NETWORKS='192.0.2.0/24,2001:db8::7'\n" in rendered
 
     def test_settings_of_tokens_stand_there_where_they_are_set(self):
         assert re.findall(r"SALON_TOKEN_\w+", self.render("etc/salon/salon.env")) == ["SALON_TOKEN_KEY"]

@@ -42,6 +42,7 @@ def test_a_deployed_server_passes_djangos_own_check(tmp_path):
         ({"SALON_TOKEN_KEY": "short"}, "SALON_TOKEN_KEY has 5 characters; give it at least 32"),
         ({"SALON_ALLOWED_ORIGINS": "https://a.example/"}, "SALON_ALLOWED_ORIGINS has 'https://a.example/'"),
         ({"SALON_ALLOWED_ORIGINS": "https://a.example,b.example"}, "SALON_ALLOWED_ORIGINS has 'b.example'"),
+        ({"SALON_ADMIN_NETWORKS": "192.0.2.0/24,office"}, "SALON_ADMIN_NETWORKS has 'office'; it holds addresses"),
         ({"SALON_ACCEL_LOCATION": "_files"}, "SALON_ACCEL_LOCATION is '_files'; it looks like /_files/."),
         ({"SALON_PUBLIC_URL": "chat.example.org"}, "SALON_PUBLIC_URL is 'chat.example.org'"),
         ({"SALON_TOKEN_KEY": "ssh-ed25519 " + "A" * 60}, "is no secret; write it to a file"),

@@ -70,6 +70,7 @@ FORMATS = {
     "postgresql_owner_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "redis_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "postgresql_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
+    "daphne_admin_networks": (NETWORK, NETWORKS_SENTENCE),
     "daphne_secret_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
     "daphne_secret_old_keys": (r"[\w.~+/=-]{32,}", "holds keys of at least 32 letters, digits or any of . ~ + / = _ -"),
