@@ -304,6 +304,7 @@ KNOWN = {
     "a good long passphrase",
     "a little",
     "accept",
+    "another long passphrase",
     "end",
     "eyJhbGciOiJIUzI1NiJ9.e30.",
     "known",
