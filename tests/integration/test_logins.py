@@ -289,7 +289,8 @@ class TestLog:
         status, answer, _ = browser.submit("/admin/chat/user/add/", new)
         assert status == 302
         made = answer["Location"].split("/")[4]
-        passwords = {"password1": "another long passphrase", "password2": "another long passphrase"}
+        another = f"{PASSWORD} anew"
+        passwords = {"password1": another, "password2": another}
         assert browser.submit(f"/admin/chat/user/{made}/password/", passwords)[0] == 302
         action = {"action": "delete_selected", "_selected_action": made, "post": "yes"}
         assert browser.submit("/admin/chat/user/", action)[0] == 302
@@ -298,4 +299,4 @@ class TestLog:
         assert re.search(line % ("added", ""), told)
         assert re.search(line % ("changed", "; password"), told)
         assert re.search(line % ("deleted", ""), told)
-        assert "another long passphrase" not in told
+        assert PASSWORD not in told
