@@ -581,6 +581,16 @@ class TestTemplates:
             ["hostssl", "salon", "salon,salon_owner", "192.0.2.0/24", "scram-sha-256"],
         ]
 
+    def test_postgresql_lets_in_whom_the_operator_names(self):
+        given = ["local all auditor peer"]
+        assert self.render("etc/salon/pg_hba.conf", postgresql_hba_lines=given).rstrip().splitlines()[-1:] == given
+
+    def test_ssh_passes_on_what_the_operator_wants(self):
+        name = "etc/ssh/sshd_config.d/00-salon.conf"
+        assert "AllowTcpForwarding no" in self.render(name, common_ssh_without_passwords=True).splitlines()
+        wanted = self.render(name, common_ssh_without_passwords=True, common_ssh_forwarding=True)
+        assert "AllowTcpForwarding yes" in wanted.splitlines()
+
     def test_no_process_knows_how_to_come_in_as_the_owner_of_the_database(self):
         assert "salon_owner" not in self.render("etc/salon/salon.env")
         assert "salon_owner" in self.render("etc/salon/migrate.env")
@@ -593,6 +603,12 @@ class TestTemplates:
     def test_firewall_opens_ssh_and_nginx(self):
         assert self.accepted() == ["tcp dport { 22 } accept", "tcp dport { 80, 443 } accept"]
         assert self.accepted(nginx_https_port=8443)[1] == "tcp dport { 80, 8443 } accept"
+
+    def test_firewall_lets_in_what_else_runs_there(self):
+        rendered = self.render("etc/nftables.conf", firewall_extra_rules=["udp dport 51820 accept"])
+        assert re.search(r"chain input {[^}]*(?:{[^}]*}[^}]*)*\n\t\tudp dport 51820 accept\n\t}", rendered)
+        assert "hook forward" in rendered
+        assert "hook forward" not in self.render("etc/nftables.conf", firewall_forwards=True)
 
     def test_firewall_opens_ssh_to_networks_of_both_kinds(self):
         assert self.accepted(firewall_ssh_networks=["192.0.2.0/24", "2001:db8::/32"])[:2] == [
