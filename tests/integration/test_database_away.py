@@ -5,6 +5,7 @@ import functools
 import re
 import socket
 import threading
+import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -297,11 +298,21 @@ async def test_other_rooms_go_on_beside_one_that_is_locked(two, trio, database):
             connection.rollback()
 
 
+WAITS = r"SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid)) AND query ~ '^\s*PREPARE store'"
+
+
 def stores_for(database, holder):
     """Whether a message that is being stored waits for a lock of this process of the database's."""
     with psycopg.connect(database.url) as connection:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid)) AND query ~ %s"
-        return connection.execute(query, [holder, r"^\s*PREPARE store"]).fetchone()[0] > 0
+        return connection.execute(WAITS, [holder]).fetchone()[0] > 0
+
+
+def see_storing(database, holder):
+    """Wait until one does, however short that is."""
+    deadline = time.monotonic() + 30
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        while not connection.execute(WAITS, [holder]).fetchone()[0]:
+            assert time.monotonic() < deadline, "no message has found the lock"
 
 
 @pytest.mark.parametrize("table", ["chat_user", "chat_membership"])
@@ -312,8 +323,10 @@ async def test_a_locked_person_holds_up_nobody_else_in_her_room(two, trio, datab
         with psycopg.connect(database.url) as connection:
             connection.execute(f"SELECT 1 FROM {table} WHERE {column} = %s FOR UPDATE", [writer.id])  # noqa: S608
             holder = connection.info.backend_pid
+            # She waits there for a tenth of a second only: somebody has to look before she comes.
+            finding = asyncio.create_task(asyncio.to_thread(see_storing, database, holder))
             await w.say(room, "held")
-            await asyncio.to_thread(wait_until, lambda: stores_for(database, holder), "her message to find the lock")
+            await finding
             await asyncio.to_thread(wait_until, lambda: not stores_for(database, holder), "it to be put aside")
             # What waited in the database for her lock would keep the room's from everybody meanwhile.
             assert not any([await asyncio.to_thread(stores_for, database, holder) for _ in range(50)])
