@@ -86,6 +86,10 @@ security-edge: .venv/tests .venv-scanners/installed ## Scan and attack it from a
 audit: .venv-scanners/installed ## Look up all pinned packages among the known vulnerabilities (needs the Internet)
 	.venv-scanners/bin/python tests/scans/audit.py app/requirements.txt playbooks/requirements.txt tests/requirements.txt tests/scans/requirements.txt
 
+.PHONY: security-host
+security-host: .venv/tests ## Have nmap and lynis look at a finished host; docs/security-host.md (seven minutes)
+	tests/security/lynis
+
 .PHONY: host
 host: .venv/tests ## Keep a finished local test host, and print how to reach it
 	tests/host/local-host up
@@ -93,10 +97,6 @@ host: .venv/tests ## Keep a finished local test host, and print how to reach it
 .PHONY: host-down
 host-down: .venv/tests ## Remove that host
 	tests/host/local-host down
-
-.PHONY: security-host
-security-host: .venv/tests ## Have nmap and lynis look at a finished host; docs/security-host.md (seven minutes)
-	tests/security/lynis
 
 .PHONY: bench
 bench: .venv/tests ## Measure Salon beside others, in three minutes (BENCH="--only rooms-of-100 --contenders a,d")
