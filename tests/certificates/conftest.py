@@ -25,6 +25,7 @@ from host.conftest import inventory as inventory
 from host.conftest import playbook as playbook
 from host.conftest import token as token
 from instance import Instance
+from trust import trusting
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -142,7 +143,7 @@ def trusts(outside, asked):
     """Those whom users may trust, by name, each as a context."""
 
     def context(text: str) -> ssl.SSLContext:
-        return ssl.create_default_context(cadata=text)
+        return trusting(cadata=text)
 
     return {
         "acme": context(asked("/roots/0")),

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-import ssl
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +17,7 @@ from faults.checker import check as judge
 from faults.crowd import Crowd
 from faults.events import Closed
 from faults.person import Door as PersonsDoor
+from trust import trusting
 from waiting import wait_until
 
 SHUTDOWN = 15.0
@@ -73,7 +73,7 @@ def run_by_timer(host):
 
 class TestSelfsigned:
     def test_it_stands_and_is_renewed_by_the_timer(self, host, door, authority, soon, due, workers):
-        trust = ssl.create_default_context(cafile=str(authority))
+        trust = trusting(cafile=str(authority))
         assert door.status(trust=trust) == 200
         before, old = door.shown(), workers()
         soon()
@@ -296,7 +296,7 @@ class TestProvided:
                 "certificate_provided_authority": str(directory / "root.pem"),
             }
 
-        brought.trust = ssl.create_default_context(cadata=pem(root).decode())
+        brought.trust = trusting(cadata=pem(root).decode())
         return brought
 
     @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ class TestBack:
 
     def test_from_external_to_selfsigned(self, converge, door, authority, token, host):
         converge({"certificate_mode": "selfsigned"})
-        trust = ssl.create_default_context(cafile=str(authority))
+        trust = trusting(cafile=str(authority))
         door.talk(trust, token)
         assert host.run("systemctl is-active salon-certificate.timer").stdout.strip() == "active"
         said, changed = converge({"certificate_mode": "selfsigned"})
@@ -397,7 +397,7 @@ class TestBack:
             converge(acme)
             assert door.status(trust=trusts["acme"]) == 200
             converge({"certificate_mode": "selfsigned"})
-        assert door.status(trust=ssl.create_default_context(cafile=str(authority))) == 200
+        assert door.status(trust=trusting(cafile=str(authority))) == 200
 
     def test_the_private_authority_was_the_same_all_the_time(self, host, authority):
         assert host.check_output("cat /etc/salon/tls/ca.pem") == authority.read_text().strip()

@@ -15,6 +15,7 @@ import testinfra
 from managed import ROOT
 
 from instance import Instance
+from trust import trusting
 from waiting import wait_until
 
 
@@ -68,7 +69,7 @@ def authority(machine) -> Path:
 @pytest.fixture(scope="session")
 def trust(authority) -> ssl.SSLContext:
     """Trusts that authority and nobody else."""
-    return ssl.create_default_context(cafile=str(authority))
+    return trusting(cafile=str(authority))
 
 
 @dataclass(frozen=True)

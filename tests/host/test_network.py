@@ -194,8 +194,6 @@ def dial(address, domain, trust, query="", origin=None, headers=None):
         origin=origin,
         additional_headers=headers,
         proxy=None,
-        # A busy machine takes its time; one that never answers is found out all the same.
-        open_timeout=60,
     )
 
 

@@ -7,6 +7,8 @@ import subprocess
 from functools import cached_property
 from pathlib import Path
 
+from trust import trusting
+
 DOMAIN = "salon.test"
 """As in the Molecule scenario."""
 SCANNERS = Path(__file__).resolve().parents[2] / ".venv-scanners/bin"
@@ -57,7 +59,7 @@ class Host(Place):
     @cached_property
     def trust(self) -> ssl.SSLContext:
         """Trusts that authority and nobody else."""
-        return ssl.create_default_context(cadata=self.authority)
+        return trusting(cadata=self.authority)
 
 
 class Scanner(Place):
