@@ -62,8 +62,17 @@ class Crew:
         answers = self._ask({home: ("visit", (mine, share)) for home, mine in dealt.items()})
         return max(seconds for seconds, _ in answers), max(busy for _, busy in answers)
 
-    def load(self, group: str, rate: float, seconds: float, writers: Sequence[Seat], drain: float = 3.0) -> Tally:
-        """`rate` messages a second from the writers in turn."""
+    def load(
+        self,
+        group: str,
+        rate: float,
+        seconds: float,
+        writers: Sequence[Seat],
+        drain: float = 3.0,
+        *,
+        seed: int | None = None,
+    ) -> Tally:
+        """`rate` messages a second from the writers in turn: evenly, or with a `seed` at random moments."""
         numbers = {seat.number for seat in writers}
         homes = {
             home: [seat.number for seat in seats if seat.number in numbers]
@@ -72,7 +81,8 @@ class Crew:
         homes = {home: mine for home, mine in homes.items() if mine}
         start, questions = now() + START_DELAY, {}
         for home, mine in homes.items():
-            share = Load(rate * len(mine) / len(numbers), seconds, start, tuple(mine), drain)
+            moments = None if seed is None else seed + home
+            share = Load(rate * len(mine) / len(numbers), seconds, start, tuple(mine), drain, moments)
             questions[home] = "load", (group, share)
         tally = Tally()
         for answer in self._ask(questions):

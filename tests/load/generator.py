@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import random
 import resource
 import select
 import ssl
@@ -33,7 +34,8 @@ class Load:
     """Messages at a fixed rate a second, for so many seconds from `start` on (monotonic ns).
 
     `writers`: the numbers of the seats that write in turn. After `drain` seconds without any delivery,
-    what has not come is lost.
+    what has not come is lost. With a `seed` they come at random moments, as many a second on average (a Poisson
+    process: what many people do who know nothing of each other); without one, evenly.
     """
 
     rate: float
@@ -41,6 +43,16 @@ class Load:
     start: int
     writers: tuple[int, ...]
     drain: float = 3.0
+    seed: int | None = None
+
+    def moments(self) -> list[int]:
+        """When each message is due (monotonic ns)."""
+        total = int(self.rate * self.seconds)
+        if self.seed is None:
+            return [self.start + int(index * 1e9 / self.rate) for index in range(total)]
+        chance = random.Random(self.seed)
+        # Given how many there are, those of a Poisson process lie anywhere with the same chance.
+        return sorted(self.start + int(chance.random() * self.seconds * 1e9) for _ in range(total))
 
 
 class Generator:
@@ -114,12 +126,11 @@ class Generator:
         tally = self._tally = Tally()
         gc.collect()
         gc.disable()
-        interval, total = 1e9 / load.rate, int(load.rate * load.seconds)
+        moments = load.moments()
         while (ahead := load.start - now()) > 0:
             self._turn(ahead / 1e9)
         used, began = time.process_time(), now()
-        for index in range(total):
-            due = load.start + int(index * interval)
+        for index, due in enumerate(moments):
             while (ahead := due - now()) > 0:
                 self._turn(ahead / 1e9)
             writer = writers[index % len(writers)]

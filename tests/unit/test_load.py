@@ -1,6 +1,7 @@
 """The pure parts of the benchmark: what is counted must be counted rightly."""
 
 import subprocess
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -252,6 +253,23 @@ def flooding(**changes):
     vars(line).update(changes)
     gang.lines[0] = line
     return gang, line, sent
+
+
+def test_messages_by_the_clock_are_evenly_spaced():
+    assert Load(1000, 0.004, 5_000_000, (1,)).moments() == [5_000_000, 6_000_000, 7_000_000, 8_000_000]
+
+
+def test_messages_at_random_moments_are_as_many_and_come_in_crowds_and_gaps():
+    load = Load(1000, 2.0, 5_000_000, (1,), seed=7)
+    moments = load.moments()
+    gaps = [after - before for before, after in pairwise(moments)]
+
+    assert moments == load.moments() != Load(1000, 2.0, 5_000_000, (1,), seed=8).moments()
+    assert len(moments) == 2000
+    assert min(moments) >= 5_000_000
+    assert max(moments) <= 2_005_000_000
+    # Of a Poisson process, a share of 1 / e is longer than what is usual.
+    assert 0.33 < sum(gap > 1_000_000 for gap in gaps) / len(gaps) < 0.41
 
 
 def test_who_floods_keeps_to_her_rate():
