@@ -66,6 +66,7 @@ _at_work: dict[int, tuple[str, float, BaseDatabaseWrapper]] = {}
 _limits: set[asyncio.Timeout] = set()
 """The time-outs of those who wait for an answer."""
 _slow_told_at = -math.inf
+_returned_at = -math.inf
 
 
 def limit_waiting() -> None:
@@ -124,15 +125,16 @@ async def probe(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     answer = asyncio.wrap_future(work)
     # It may be that nobody waits for it any more.
     answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-    done, _ = await asyncio.wait([answer], timeout=settings.PROBE_TIMEOUT)
-    if not done:
+    await asyncio.wait([answer], timeout=settings.PROBE_TIMEOUT)
+    # A loop that was busy itself may not have heard of an answer that is there.
+    if not work.done():
         _let_go(work)
         # On a link that loses packets, one answer may be late while others come.
         if services.database.heard_at < began:
             services.database.failed(f"it is silent for {settings.PROBE_TIMEOUT:g} seconds")
         raise unavailable()
     try:
-        found = answer.result()
+        found = work.result()
     except Error as error:
         if failures.trouble(error) is Trouble.AWAY:
             services.database.failed(failures.reason(error))
@@ -234,6 +236,8 @@ def _gone() -> None:
 
 
 def _back() -> None:
+    global _returned_at
+    _returned_at = time.monotonic()
     asyncio.get_running_loop().call_later(LATE, _cut, "", time.monotonic())
 
 
@@ -284,7 +288,12 @@ def _renew_connection() -> None:
     passed, after an error, and when the server has closed the connection.
     """
     now = time.monotonic()
-    if now - getattr(_this_thread, "looked", -math.inf) >= LOOK_INTERVAL or connection.errors_occurred or _is_told():
+    looked = getattr(_this_thread, "looked", -math.inf)
+    if looked < _returned_at:
+        # It may be dead without a sign, and then not even that is to be asked there.
+        connection.close()
+        _this_thread.looked = now
+    elif now - looked >= LOOK_INTERVAL or connection.errors_occurred or _is_told():
         _this_thread.looked = now
         close_old_connections()
 

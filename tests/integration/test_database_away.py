@@ -428,12 +428,18 @@ class Hole:
         self.port = self._listener.getsockname()[1]
         self._is_open = threading.Event()
         self._is_open.set()
+        self._accepted = 0
+        self._forgotten = 0
+        """So many connections, the first ones, are swallowed for ever."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def swallow(self):
         self._is_open.clear()
 
-    def go_on(self):
+    def go_on(self, *, forgetful=False):
+        """Pass on what comes from now on; but where it is forgetful, not on connections that were made before."""
+        if forgetful:
+            self._forgotten = self._accepted
         self._is_open.set()
 
     def close(self):
@@ -444,22 +450,24 @@ class Hole:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+                self._accepted += 1
+                threading.Thread(target=self._serve, args=(near, self._accepted), daemon=True).start()
 
-    def _serve(self, near):
+    def _serve(self, near, number):
         self._is_open.wait()
         with suppress(OSError), near, socket.socket(socket.AF_UNIX) as far:
             far.connect(self._path)
-            back = threading.Thread(target=self._pass_on, args=(far, near), daemon=True)
+            back = threading.Thread(target=self._pass_on, args=(far, near, number), daemon=True)
             back.start()
-            self._pass_on(near, far)
+            self._pass_on(near, far, number)
             back.join()
 
-    def _pass_on(self, one, other):
+    def _pass_on(self, one, other, number):
         with suppress(OSError):
             while data := one.recv(65536):
                 self._is_open.wait()
-                other.sendall(data)
+                if number > self._forgotten:
+                    other.sendall(data)
         for end in (one, other):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -474,7 +482,8 @@ def hole_before(database):
         hole.close()
 
 
-async def test_a_link_that_swallows_everything_is_noticed_and_its_return_too(tmp_path, backends, database):
+@pytest.mark.parametrize("forgetful", [False, True])
+async def test_a_link_that_swallows_everything_is_noticed_and_its_return_too(tmp_path, backends, database, forgetful):
     with hole_before(database) as hole:
         environment = {
             "REDIS_URL": backends["REDIS_URL"],
@@ -488,14 +497,25 @@ async def test_a_link_that_swallows_everything_is_noticed_and_its_return_too(tmp
                 writers = [Writer(client, room, f"w{number}") for number, client in enumerate(clients)]
                 await asyncio.gather(*(writer.write(range(3)) for writer in writers))
                 await asyncio.gather(*(writer.hear(6) for writer in writers))
+                api = Api(target, people[0])
+                ask = functools.partial(asyncio.to_thread, api.call, "GET", "/chats/rooms/")
+                assert [answer.status for answer in await asyncio.gather(*(ask() for _ in range(8)))] == [200] * 8
                 hole.swallow()
                 for number, client in enumerate(clients):
                     await client.send("message", {"room_id": room, "content": "lost?", "client_id": f"w{number}-lost"})
                     event = await client.expect("error", within=SOON)
                     assert event["data"]["code"] == "unavailable"
                     await client.settle()
-                hole.go_on()
+                hole.go_on(forgetful=forgetful)
+                await asyncio.to_thread(
+                    wait_until, lambda: target.ready(0)[0] == target.ready(1)[0] == 200, "its return"
+                )
+                # Nobody waits for an answer on a connection that the link has forgotten.
+                async with asyncio.timeout(SOON):
+                    assert [answer.status for answer in await asyncio.gather(*(ask() for _ in range(8)))] == [200] * 8
+                refusals = [writer.refusals for writer in writers]
                 await asyncio.gather(*(writer.write(range(10, 15)) for writer in writers))
+                assert [writer.refusals for writer in writers] == refusals
                 found = await asyncio.to_thread(stored, database, room)
                 assert [seq for _, seq in found] == list(range(1, len(found) + 1))
                 for writer in writers:
