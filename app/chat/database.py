@@ -67,6 +67,7 @@ _limits: set[asyncio.Timeout] = set()
 """The time-outs of those who wait for an answer."""
 _slow_told_at = -math.inf
 _returned_at = -math.inf
+_is_ending = False
 
 
 def limit_waiting() -> None:
@@ -241,6 +242,13 @@ def _back() -> None:
     asyncio.get_running_loop().call_later(LATE, _cut, "", time.monotonic())
 
 
+def stop() -> None:
+    """Nobody waits for answers any more: end what still does, which would keep the process from ending."""
+    global _is_ending
+    _is_ending = True
+    _cut("")
+
+
 services.database.on_loss(_gone)
 services.database.on_return(_back)
 
@@ -276,7 +284,7 @@ def _run_again(kind: str, function: Callable[P, T], *args: P.args, **kwargs: P.k
     except Error as error:
         was_connected = connection.connection is not None
         close_old_connections()
-        if failures.trouble(error) is not Trouble.AWAY or not was_connected:
+        if failures.trouble(error) is not Trouble.AWAY or not was_connected or _is_ending:
             raise
         return _run(kind, function, *args, **kwargs)
 

@@ -520,3 +520,7 @@ async def test_a_link_that_swallows_everything_is_noticed_and_its_return_too(tmp
                 assert [seq for _, seq in found] == list(range(1, len(found) + 1))
                 for writer in writers:
                     assert writer.acknowledged.items() <= dict(found).items()
+            # What still waits for an answer there keeps no process from ending.
+            for process in target.processes:
+                process.terminate()
+            assert [await asyncio.to_thread(process.wait, SOON) for process in target.processes] == [0, 0]
