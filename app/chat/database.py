@@ -237,9 +237,13 @@ def _gone() -> None:
 
 
 def _back() -> None:
+    _renew_connections()
+    asyncio.get_running_loop().call_later(LATE, _cut, "", time.monotonic())
+
+
+def _renew_connections() -> None:
     global _returned_at
     _returned_at = time.monotonic()
-    asyncio.get_running_loop().call_later(LATE, _cut, "", time.monotonic())
 
 
 def stop() -> None:
@@ -251,6 +255,7 @@ def stop() -> None:
 
 services.database.on_loss(_gone)
 services.database.on_return(_back)
+services.storage.on_return(_renew_connections)
 
 
 def _cut(kind: str, before: float = math.inf) -> None:
@@ -298,7 +303,7 @@ def _renew_connection() -> None:
     now = time.monotonic()
     looked = getattr(_this_thread, "looked", -math.inf)
     if looked < _returned_at:
-        # It may be dead without a sign, and then not even that is to be asked there.
+        # It may be dead without a sign, and then not even that is to be asked there; or not know what holds by now.
         connection.close()
         _this_thread.looked = now
     elif now - looked >= LOOK_INTERVAL or connection.errors_occurred or _is_told():

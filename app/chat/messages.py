@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Min, Prefetch, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
@@ -181,6 +181,17 @@ def changed_since(room_ids: Collection[int], moment: datetime, limit: int) -> li
         complete().filter(room_id__in=room_ids).filter(last_update__gt=F("created_at")).filter(last_update__gt=moment)
     )
     return [message_data(message) for message in reversed(found.order_by("-last_update")[:limit])]
+
+
+def try_to_store() -> None:
+    """Find out whether a message could be stored; none is. Raises Django's `DatabaseError` where it could not."""
+    # As a new connection finds it: one that is there may have been made to be read from only.
+    connection.close()
+    now = timezone.now()
+    with transaction.atomic():
+        # That there is no such room and nobody who wrote it, the database would say at the end.
+        ChatMessage.objects.bulk_create([ChatMessage(room_id=0, seq=1, sender_id=0, created_at=now, last_update=now)])
+        transaction.set_rollback(True)
 
 
 @transaction.atomic

@@ -348,29 +348,59 @@ async def test_locked_rooms_do_not_wait_for_each_other(two, trio, database):
         assert [seq for _, seq in await asyncio.to_thread(stored, database, first)] == [1, 2, 3, 4, 5]
 
 
-async def test_a_database_that_stores_nothing_is_told_of_once(two, trio, database):
-    room = trio[-1]
+REFUSALS = {
+    "full disk": (
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$;"
+        "CREATE TRIGGER full_disk BEFORE INSERT ON chat_chatmessage EXECUTE FUNCTION full_disk()",
+        "DROP TRIGGER full_disk ON chat_chatmessage",
+    ),
+    # What holds for connections that are made from then on; those that are there stay as they are.
+    "read only": (
+        "ALTER DATABASE salon SET default_transaction_read_only = on",
+        "ALTER DATABASE salon SET default_transaction_read_only = off",
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_database_that_stores_nothing_is_told_of_once(two, trio, database, refusal):
+    writer, *_, room = trio
+    begin, end = REFUSALS[refusal]
     async with in_the_room(two, trio, (0, 1, 0)) as (w, _, o):
         with psycopg.connect(database.url, autocommit=True) as connection:
-            connection.execute(
-                "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
-                " $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$"
-            )
-            connection.execute(
-                "CREATE TRIGGER full_disk BEFORE INSERT ON chat_chatmessage EXECUTE FUNCTION full_disk()"
-            )
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(begin)
+            if refusal == "read only":
+                end_sessions(database)
+        with psycopg.connect(database.url, options="-c default_transaction_read_only=off", autocommit=True) as other:
             for number in range(5):
                 await w.send("message", {"room_id": room, "content": "x", "client_id": str(number)})
                 event = await w.expect("error", within=SOON)
                 assert (event["data"]["code"], event["data"]["client_id"]) == ("unavailable", str(number))
                 assert event["data"]["retry_after"] > 0
-            assert said(two, "The database stores no messages") == [1, 0] or said(
-                two, "The database stores no messages"
-            ) == [0, 1]
-            connection.execute("DROP TRIGGER full_disk ON chat_chatmessage")
+            assert sum(said(two, "The database stores no messages")) == 1
+            answers = [await asyncio.to_thread(two.ready, number) for number in range(2)]
+            assert sorted(status for status, _ in answers) == [200, 503]
+            (state,) = [state for status, state in answers if status == 503]
+            assert (state["database"], state["channel_layer"]) == ("ok", "ok")
+            assert re.fullmatch(r"No message could be stored for \d+ seconds\.", state["storage"])
+            # What only reads goes on.
+            assert (await asyncio.to_thread(Api(two, writer).call, "GET", "/chats/rooms/")).status == 200
+            other.execute(end)
+        # Though nobody sends a message.
+        await asyncio.to_thread(wait_until, lambda: two.ready(0)[0] == two.ready(1)[0] == 200, "both to be ready")
+        assert "storage" not in (await asyncio.to_thread(two.ready, 0))[1]
         await w.say(room, "there is room again")
         for client in (w, o):
             assert (await client.expect("message"))["data"]["seq"] == 1
+        data, files = {"chat_room_id": room, "content": "x"}, [("attachment", File("a.txt", b"a"))]
+        for _ in range(4):
+            answer = await asyncio.to_thread(
+                Api(two, writer).call, "POST", "/chats/messages/create/", data, files=files
+            )
+            assert answer.status == 201
+        assert sum(said(two, "The database stores no messages")) == 1
         assert sum(said(two, "The database stores messages again")) == 1
 
 
