@@ -313,14 +313,13 @@ async def test_a_locked_person_holds_up_nobody_else_in_her_room(two, trio, datab
             connection.execute(f"SELECT 1 FROM {table} WHERE {column} = %s FOR UPDATE", [writer.id])  # noqa: S608
             holder = connection.info.backend_pid
             await w.say(room, "held")
-            await asyncio.to_thread(wait_until, lambda: stores_for(database, holder), "her message to find the lock")
-            await asyncio.to_thread(wait_until, lambda: not stores_for(database, holder), "it to be put aside")
-            # What waited in the database for her lock would keep the room's from everybody meanwhile.
-            assert not any([await asyncio.to_thread(stores_for, database, holder) for _ in range(50)])
+            await r.settle()
             for client in (r, o):
                 await client.say(room, "free")
             for client in (r, o):
                 assert [(await client.expect("message"))["data"]["content"] for _ in range(2)] == ["free", "free"]
+            # Hers came before and is put aside: what waits in the database for her lock keeps the room from everybody.
+            assert not any([await asyncio.to_thread(stores_for, database, holder) for _ in range(30)])
             connection.rollback()
 
 
