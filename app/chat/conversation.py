@@ -36,7 +36,8 @@ journal = Journal(tell=hub.tell)
 
 
 async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
-    """Let a socket hear the room from now on, after what it wants to know of before.
+    """Let a socket hear the room from now on, after what it wants to know of before. Where that fails, it hears the
+    room if it did so far.
 
     Raises `ChatError`: `invalid_room`, `invalid_event`, `too_many_rooms`, `rate_limited`, `unavailable`.
     """
@@ -55,11 +56,15 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
         if hub.hears(room_id) and roster.told == told:
             break
         await hub.listen(room_id)
+    earlier = connection.rooms.get(room_id)
     attendance = hub.join(connection, room_id, is_held=True)
     try:
         missed, newest, states = await _before(connection.person.id, room_id, wanted, attendance)
     except BaseException:
-        hub.leave(connection, room_id)
+        if earlier:
+            hub.restore(connection, room_id, attendance, earlier)
+        else:
+            hub.leave(connection, room_id)
         raise
     if connection.rooms.get(room_id) is not attendance:
         raise rooms.invalid_room()  # she was removed meanwhile

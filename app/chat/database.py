@@ -69,6 +69,8 @@ _at_work: dict[int, tuple[str, float, BaseDatabaseWrapper]] = {}
 _limits: set[asyncio.Timeout] = set()
 """The time-outs of those who wait for an answer."""
 _slow_told_at = -math.inf
+_returned_at = -math.inf
+_is_ending = False
 
 
 def limit_waiting() -> None:
@@ -132,15 +134,16 @@ async def probe(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     answer = asyncio.wrap_future(work)
     # It may be that nobody waits for it any more.
     answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-    done, _ = await asyncio.wait([answer], timeout=settings.PROBE_TIMEOUT)
-    if not done:
+    await asyncio.wait([answer], timeout=settings.PROBE_TIMEOUT)
+    # A loop that was busy itself may not have heard of an answer that is there.
+    if not work.done():
         _let_go(work)
         # On a link that loses packets, one answer may be late while others come.
         if services.database.heard_at < began:
             services.database.failed(f"it is silent for {settings.PROBE_TIMEOUT:g} seconds")
         raise unavailable()
     try:
-        found = answer.result()
+        found = work.result()
     except Error as error:
         if failures.trouble(error) is Trouble.AWAY:
             services.database.failed(failures.reason(error))
@@ -242,11 +245,25 @@ def _gone() -> None:
 
 
 def _back() -> None:
+    _renew_connections()
     asyncio.get_running_loop().call_later(LATE, _cut, "", time.monotonic())
+
+
+def _renew_connections() -> None:
+    global _returned_at
+    _returned_at = time.monotonic()
+
+
+def stop() -> None:
+    """Nobody waits for answers any more: end what still does, which would keep the process from ending."""
+    global _is_ending
+    _is_ending = True
+    _cut("")
 
 
 services.database.on_loss(_gone)
 services.database.on_return(_back)
+services.storage.on_return(_renew_connections)
 
 
 def _cut(kind: str, before: float = math.inf) -> None:
@@ -280,7 +297,7 @@ def _run_again(kind: str, function: Callable[P, T], *args: P.args, **kwargs: P.k
     except Error as error:
         was_connected = connection.connection is not None
         close_old_connections()
-        if failures.trouble(error) is not Trouble.AWAY or not was_connected:
+        if failures.trouble(error) is not Trouble.AWAY or not was_connected or _is_ending:
             raise
         return _run(kind, function, *args, **kwargs)
 
@@ -292,7 +309,12 @@ def _renew_connection() -> None:
     passed, after an error, and when the server has closed the connection.
     """
     now = time.monotonic()
-    if now - getattr(_this_thread, "looked", -math.inf) >= LOOK_INTERVAL or connection.errors_occurred or _is_told():
+    looked = getattr(_this_thread, "looked", -math.inf)
+    if looked < _returned_at:
+        # It may be dead without a sign, and then not even that is to be asked there; or not know what holds by now.
+        connection.close()
+        _this_thread.looked = now
+    elif now - looked >= LOOK_INTERVAL or connection.errors_occurred or _is_told():
         _this_thread.looked = now
         close_old_connections()
 

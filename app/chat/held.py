@@ -120,7 +120,10 @@ class Held:
                 if self._is_ending and not any(self._queues.values()):
                     return
                 places = list(self._queues)
-                locked = await self._locked(places)
+                locked = await self._locked({*places, *self._people()})
+                for place in places:
+                    if place[1] is None and place not in locked:
+                        self._set_aside(place, locked)
                 free = [place for place in places if not _holds(locked, place)]
                 for place in free:
                     await self._settle(place)
@@ -130,6 +133,29 @@ class Held:
             self._worker = None
             self.give_up()
             self._queues.clear()
+
+    def _people(self) -> set[Place]:
+        """The places of those whose drafts wait for rooms."""
+        return {
+            (room_id, waiting.draft.sender.id)
+            for (room_id, user_id), queue in self._queues.items()
+            if user_id is None
+            for waiting in queue
+        }
+
+    def _set_aside(self, room: Place, locked: set[Place]) -> None:
+        """Let those wait for their own places who are locked themselves: the others of their room do not wait for them.
+
+        When their drafts came, something was being written in the room; or both were locked.
+        """
+        queue, self._queues[room] = self._queues[room], deque()
+        for waiting in queue:
+            hers = (room[0], waiting.draft.sender.id)
+            if hers in locked:
+                waiting.place = hers
+                self._queues.setdefault(hers, deque()).append(waiting)
+            else:
+                self._queues[room].append(waiting)
 
     async def _queue_for_one(self) -> None:
         """Try one of the rooms all the same: in the database it then queues with everybody who wants the lock."""

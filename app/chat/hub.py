@@ -118,6 +118,11 @@ class Hub:
                 connection.send(*late)
         return told
 
+    def restore(self, connection: Connection, room_id: int, attendance: Attendance, earlier: Attendance) -> None:
+        """Let it be as before a join that came to nothing: what was held meanwhile goes to the socket."""
+        attendance.arrived = earlier.arrived
+        self.release(connection, room_id, attendance, newest=None, after=earlier.after)
+
     def _begin(self, room_id: int, audience: Audience, newest: int) -> None:
         if audience.order.position is not None:
             # What was looked up may be news.

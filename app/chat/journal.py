@@ -101,6 +101,8 @@ class Journal:
         self._is_ending = False
         services.database.on_loss(self._let_nobody_wait)
         services.database.on_return(lambda: self._give_up_lines(database.LATE))
+        # A connection may be one that was made to be read from only.
+        services.storage.on_return(lambda: self._give_up_lines(settings.DATABASE_TIMEOUT))
 
     async def append(self, draft: Draft, patience: float | None = None) -> Stored:
         """The message once it is committed; it is told to the others even when whoever waited has gone.

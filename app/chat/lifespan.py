@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from chat import conversation
+from chat import conversation, database
 from chat.hub import hub
 from chat.presence import keeper
 from chat.watch import watch
@@ -19,4 +19,5 @@ async def lifespan(
     await watch.stop()
     await keeper.stop()
     await hub.stop()
+    database.stop()
     await send({"type": "lifespan.shutdown.complete"})

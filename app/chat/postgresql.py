@@ -212,8 +212,11 @@ class Line:
         self._drop("closed")
 
     def give_up(self, seconds: float) -> None:
-        """End the connection if what is under way on it now still is after so many seconds."""
-        if answer := self._answer:
+        """End the connection: where something is under way on it, only if that still is after so many seconds."""
+        if (answer := self._answer) is None:
+            # One that is being made has its own time-out.
+            self._drop("it may be dead")
+        else:
             asyncio.get_running_loop().call_later(
                 seconds, lambda: self._drop("no answer came") if self._answer is answer else None
             )

@@ -51,9 +51,9 @@ async def healthz(request: HttpRequest) -> HttpResponse:
 
 
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when the database and the channel layer answer, else 503 that names which does not, and since when.
+    """200 when the database and the channel layer answer, else 503 that names which does not, and for how long.
 
-    A database that answers and stores no messages is named too, as `storage`.
+    A database that answers and stores no messages, as with a full disk, is named `storage`.
     """
     checks = (
         (services.database, "database", database.probe(_ask_database)),
@@ -64,9 +64,9 @@ async def readyz(request: HttpRequest) -> JsonResponse:
         name: _why(outcome, service) if isinstance(outcome, Exception) else "ok"
         for (service, name, _), outcome in zip(checks, outcomes, strict=True)
     }
-    status = 200 if all(value == "ok" for value in state.values()) else 503
     if services.storage.is_away:
         state["storage"] = f"No message could be stored for {services.storage.away_for:.0f} seconds."
+    status = 200 if all(value == "ok" for value in state.values()) else 503
     return JsonResponse(state, status=status)
 
 

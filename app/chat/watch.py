@@ -72,6 +72,7 @@ class Watch:
                 (_pause(settings.PRESENCE_BEAT), keeper.beat),
                 (_pause(settings.DELIVERY_INTERVAL), note_deliveries),
                 (_pause(LIMITS_INTERVAL), report_limits),
+                (_pause(settings.REFUSED_RETRY), look_at_storage),
             ]
             self._poll_now.set()
             self._tasks = [asyncio.create_task(_again_and_again(wait, work)) for wait, work in chores]
@@ -230,6 +231,14 @@ async def report_limits() -> None:
     """Tell the other processes who is busy here."""
     if report := limits.people.report():
         await hub.notify(report)
+
+
+async def look_at_storage() -> None:
+    """Find out whether messages can be stored again: it may be that nobody sends one to a process that says it is not
+    ready. Raises `ChatError` (`unavailable`) where they cannot."""
+    if services.storage.is_away:
+        await database.query(messages.try_to_store)
+        services.storage.answered()
 
 
 watch = Watch()

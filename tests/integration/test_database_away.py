@@ -5,7 +5,6 @@ import functools
 import re
 import socket
 import threading
-import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -307,14 +306,6 @@ def stores_for(database, holder):
         return connection.execute(WAITS, [holder]).fetchone()[0] > 0
 
 
-def see_storing(database, holder):
-    """Wait until one does, however short that is."""
-    deadline = time.monotonic() + 30
-    with psycopg.connect(database.url, autocommit=True) as connection:
-        while not connection.execute(WAITS, [holder]).fetchone()[0]:
-            assert time.monotonic() < deadline, "no message has found the lock"
-
-
 @pytest.mark.parametrize("table", ["chat_user", "chat_membership"])
 async def test_a_locked_person_holds_up_nobody_else_in_her_room(two, trio, database, table):
     writer, _, _, room = trio
@@ -323,17 +314,14 @@ async def test_a_locked_person_holds_up_nobody_else_in_her_room(two, trio, datab
         with psycopg.connect(database.url) as connection:
             connection.execute(f"SELECT 1 FROM {table} WHERE {column} = %s FOR UPDATE", [writer.id])  # noqa: S608
             holder = connection.info.backend_pid
-            # She waits there for a tenth of a second only: somebody has to look before she comes.
-            finding = asyncio.create_task(asyncio.to_thread(see_storing, database, holder))
             await w.say(room, "held")
-            await finding
-            await asyncio.to_thread(wait_until, lambda: not stores_for(database, holder), "it to be put aside")
-            # What waited in the database for her lock would keep the room's from everybody meanwhile.
-            assert not any([await asyncio.to_thread(stores_for, database, holder) for _ in range(50)])
+            await r.settle()
             for client in (r, o):
                 await client.say(room, "free")
             for client in (r, o):
                 assert [(await client.expect("message"))["data"]["content"] for _ in range(2)] == ["free", "free"]
+            # Hers came before and is put aside: what waits in the database for her lock keeps the room from everybody.
+            assert not any([await asyncio.to_thread(stores_for, database, holder) for _ in range(30)])
             connection.rollback()
 
 
@@ -361,29 +349,59 @@ async def test_locked_rooms_do_not_wait_for_each_other(two, trio, database):
         assert [seq for _, seq in await asyncio.to_thread(stored, database, first)] == [1, 2, 3, 4, 5]
 
 
-async def test_a_database_that_stores_nothing_is_told_of_once(two, trio, database):
-    room = trio[-1]
+REFUSALS = {
+    "full disk": (
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$;"
+        "CREATE TRIGGER full_disk BEFORE INSERT ON chat_chatmessage EXECUTE FUNCTION full_disk()",
+        "DROP TRIGGER full_disk ON chat_chatmessage",
+    ),
+    # What holds for connections that are made from then on; those that are there stay as they are.
+    "read only": (
+        "ALTER DATABASE salon SET default_transaction_read_only = on",
+        "ALTER DATABASE salon SET default_transaction_read_only = off",
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_database_that_stores_nothing_is_told_of_once(two, trio, database, refusal):
+    writer, *_, room = trio
+    begin, end = REFUSALS[refusal]
     async with in_the_room(two, trio, (0, 1, 0)) as (w, _, o):
         with psycopg.connect(database.url, autocommit=True) as connection:
-            connection.execute(
-                "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
-                " $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$"
-            )
-            connection.execute(
-                "CREATE TRIGGER full_disk BEFORE INSERT ON chat_chatmessage EXECUTE FUNCTION full_disk()"
-            )
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(begin)
+            if refusal == "read only":
+                end_sessions(database)
+        with psycopg.connect(database.url, options="-c default_transaction_read_only=off", autocommit=True) as other:
             for number in range(5):
                 await w.send("message", {"room_id": room, "content": "x", "client_id": str(number)})
                 event = await w.expect("error", within=SOON)
                 assert (event["data"]["code"], event["data"]["client_id"]) == ("unavailable", str(number))
                 assert event["data"]["retry_after"] > 0
-            assert said(two, "The database stores no messages") == [1, 0] or said(
-                two, "The database stores no messages"
-            ) == [0, 1]
-            connection.execute("DROP TRIGGER full_disk ON chat_chatmessage")
+            assert sum(said(two, "The database stores no messages")) == 1
+            answers = [await asyncio.to_thread(two.ready, number) for number in range(2)]
+            assert sorted(status for status, _ in answers) == [200, 503]
+            (state,) = [state for status, state in answers if status == 503]
+            assert (state["database"], state["channel_layer"]) == ("ok", "ok")
+            assert re.fullmatch(r"No message could be stored for \d+ seconds\.", state["storage"])
+            # What only reads goes on.
+            assert (await asyncio.to_thread(Api(two, writer).call, "GET", "/chats/rooms/")).status == 200
+            other.execute(end)
+        # Though nobody sends a message.
+        await asyncio.to_thread(wait_until, lambda: two.ready(0)[0] == two.ready(1)[0] == 200, "both to be ready")
+        assert "storage" not in (await asyncio.to_thread(two.ready, 0))[1]
         await w.say(room, "there is room again")
         for client in (w, o):
             assert (await client.expect("message"))["data"]["seq"] == 1
+        data, files = {"chat_room_id": room, "content": "x"}, [("attachment", File("a.txt", b"a"))]
+        for _ in range(4):
+            answer = await asyncio.to_thread(
+                Api(two, writer).call, "POST", "/chats/messages/create/", data, files=files
+            )
+            assert answer.status == 201
+        assert sum(said(two, "The database stores no messages")) == 1
         assert sum(said(two, "The database stores messages again")) == 1
 
 
@@ -441,12 +459,18 @@ class Hole:
         self.port = self._listener.getsockname()[1]
         self._is_open = threading.Event()
         self._is_open.set()
+        self._accepted = 0
+        self._forgotten = 0
+        """So many connections, the first ones, are swallowed for ever."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def swallow(self):
         self._is_open.clear()
 
-    def go_on(self):
+    def go_on(self, *, forgetful=False):
+        """Pass on what comes from now on; but where it is forgetful, not on connections that were made before."""
+        if forgetful:
+            self._forgotten = self._accepted
         self._is_open.set()
 
     def close(self):
@@ -457,22 +481,24 @@ class Hole:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+                self._accepted += 1
+                threading.Thread(target=self._serve, args=(near, self._accepted), daemon=True).start()
 
-    def _serve(self, near):
+    def _serve(self, near, number):
         self._is_open.wait()
         with suppress(OSError), near, socket.socket(socket.AF_UNIX) as far:
             far.connect(self._path)
-            back = threading.Thread(target=self._pass_on, args=(far, near), daemon=True)
+            back = threading.Thread(target=self._pass_on, args=(far, near, number), daemon=True)
             back.start()
-            self._pass_on(near, far)
+            self._pass_on(near, far, number)
             back.join()
 
-    def _pass_on(self, one, other):
+    def _pass_on(self, one, other, number):
         with suppress(OSError):
             while data := one.recv(65536):
                 self._is_open.wait()
-                other.sendall(data)
+                if number > self._forgotten:
+                    other.sendall(data)
         for end in (one, other):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -487,7 +513,8 @@ def hole_before(database):
         hole.close()
 
 
-async def test_a_link_that_swallows_everything_is_noticed_and_its_return_too(tmp_path, backends, database):
+@pytest.mark.parametrize("forgetful", [False, True])
+async def test_a_link_that_swallows_everything_is_noticed_and_its_return_too(tmp_path, backends, database, forgetful):
     with hole_before(database) as hole:
         environment = {
             "REDIS_URL": backends["REDIS_URL"],
@@ -501,15 +528,30 @@ async def test_a_link_that_swallows_everything_is_noticed_and_its_return_too(tmp
                 writers = [Writer(client, room, f"w{number}") for number, client in enumerate(clients)]
                 await asyncio.gather(*(writer.write(range(3)) for writer in writers))
                 await asyncio.gather(*(writer.hear(6) for writer in writers))
+                api = Api(target, people[0])
+                ask = functools.partial(asyncio.to_thread, api.call, "GET", "/chats/rooms/")
+                assert [answer.status for answer in await asyncio.gather(*(ask() for _ in range(8)))] == [200] * 8
                 hole.swallow()
                 for number, client in enumerate(clients):
                     await client.send("message", {"room_id": room, "content": "lost?", "client_id": f"w{number}-lost"})
                     event = await client.expect("error", within=SOON)
                     assert event["data"]["code"] == "unavailable"
                     await client.settle()
-                hole.go_on()
+                hole.go_on(forgetful=forgetful)
+                await asyncio.to_thread(
+                    wait_until, lambda: target.ready(0)[0] == target.ready(1)[0] == 200, "its return"
+                )
+                # Nobody waits for an answer on a connection that the link has forgotten.
+                async with asyncio.timeout(SOON):
+                    assert [answer.status for answer in await asyncio.gather(*(ask() for _ in range(8)))] == [200] * 8
+                refusals = [writer.refusals for writer in writers]
                 await asyncio.gather(*(writer.write(range(10, 15)) for writer in writers))
+                assert [writer.refusals for writer in writers] == refusals
                 found = await asyncio.to_thread(stored, database, room)
                 assert [seq for _, seq in found] == list(range(1, len(found) + 1))
                 for writer in writers:
                     assert writer.acknowledged.items() <= dict(found).items()
+            # What still waits for an answer there keeps no process from ending.
+            for process in target.processes:
+                process.terminate()
+            assert [await asyncio.to_thread(process.wait, SOON) for process in target.processes] == [0, 0]

@@ -74,6 +74,32 @@ def join(monkeypatch, connection):
     return join
 
 
+async def test_a_join_that_fails_leaves_her_where_she_was(hub, join, connection, monkeypatch):
+    hub._relay._groups.add("chat_7")
+    sent = []
+    monkeypatch.setattr(Connection, "send", lambda _, *texts: sent.extend(texts))
+
+    async def fail(*_):
+        # What is said while she waits is hers all the same, if she was there before.
+        hub.audience(7).send("said meanwhile", b"", None)
+        raise ChatError(ErrorCode.UNAVAILABLE, "away")
+
+    async def join_in_vain():
+        with monkeypatch.context() as broken:
+            broken.setattr(conversation, "_before", fail)
+            with pytest.raises(ChatError):
+                await join(nothing_happens)
+
+    await join_in_vain()
+    assert (connection.rooms, sent) == ({}, [])
+    await join(nothing_happens)
+    connection.rooms[7].after = 5
+    await join_in_vain()
+    assert sent == ["said meanwhile"]
+    assert (connection.rooms[7].after, connection.rooms[7].held) == (5, None)
+    assert hub.present(7) == {ANN.id}
+
+
 async def test_a_removal_that_is_told_during_the_look_up_is_not_overlooked(hub, join, connection):
     hub._relay._groups.add("chat_7")
     with pytest.raises(ChatError) as refused:

@@ -96,6 +96,20 @@ async def test_who_waits_for_her_own_lock_waits_alone_and_queues_nowhere(held, d
     assert await outcomes(waiting) == ["stored a"]
 
 
+async def test_who_waits_for_the_room_does_not_wait_for_somebody_who_is_locked(held, database):
+    """Whose message was put aside for the room, as that was being written in when it was looked at."""
+    database.locks = {HERS}
+    hers = [held.put(draft(content), ROOM) for content in "ab"]
+    his = held.put(draft("c", BOB), ROOM)
+    assert await outcomes(his) == ["stored c"]
+    assert held.place_of(draft("x")) == HERS
+    assert held.place_of(draft("x", BOB)) is None
+    database.locks = set()
+    assert await outcomes(*hers) == ["stored a", "stored b"]
+    assert database.stored == ["c", "a", "b"]
+    assert not held
+
+
 async def test_after_one_was_refused_all_are_until_the_lock_is_gone(held, database, caplog):
     database.locks = {ROOM}
     waiting = held.put(draft("a"), ROOM)
