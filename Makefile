@@ -42,7 +42,7 @@ PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 molecule/certificates/
 
 .PHONY: unit
 unit: .venv/tests ## Tests without a server
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest $(TWO) tests/unit
 
 .PHONY: fuzz
 fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter of an hour)
@@ -51,7 +51,9 @@ fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter
 .PHONY: integration
 integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis
 	tests/system-packages postgresql redis nginx
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest $(TWO) tests/integration
+# Each of two processes takes a file at a time, with servers of its own: most of these tests wait most of the time.
+TWO := --numprocesses 2 --dist loadfile
 
 .PHONY: browser
 browser: .venv/tests ## The page, with two people in two browsers

@@ -40,9 +40,9 @@ T = TypeVar("T")
 PACE = 0.02
 """Seconds from one batch of people who come to the next: each of their statements is then for several."""
 
-LONGEST_PACE = 0.2
+LONGEST_PACE = 0.05
 """The same when everybody comes at once, as after a restart: the database is asked as often for a thousand as for a
-hundred, and nobody notices a fifth of a second more."""
+hundred. Longer, and the work for one batch, which nothing interrupts, is noticed by those who are there."""
 
 LOOK_INTERVAL = 1.0
 """Seconds after which a thread looks whether its connection still works, and is not too old, before it uses it."""
