@@ -21,7 +21,6 @@ REASONS: dict[str, str] = {
     "FILE-7524": "Debian's own permissions of cron's directories, which hold no secret.",
     "HOME-9304": "The home of the operator is the operator's.",
     "NAME-4028": "A test host has no domain.",
-    "PKGS-7370": "debsums is there; what is not, is a nightly run of it.",
     "PKGS-7394": "The updates install themselves.",
     "HTTP-6710": "It looks for the directives in one file; testssl.sh is asked about TLS.",
     "SSH-7408": "An operator may have several keys to offer, and another port hides nothing.",
@@ -54,7 +53,7 @@ from two other hosts and by an auditor on it. nmap {nmap}, lynis {lynis}, Debian
 ## lynis
 
 Hardening index **{index}** of 100, from {tests} tests; it is not asked what `tests/security/lynis.prf` names, with the
-reason for each. What it would like besides:
+reason for each. With that too it would be {whole_index}, in this container. What it would like besides:
 
 | test | what it says | why it is so |
 | --- | --- | --- |
