@@ -210,10 +210,9 @@ class TestAcme:
         assert door.shown() == before
         host.check_output("systemctl reset-failed salon-certificate.service")
 
-    async def test_a_renewal_under_load(self, monkeypatch, door, trusts):
+    async def test_a_renewal_under_load(self, door, trusts):
         """Nobody is closed before the time of the old workers is over, and nobody misses a message."""
-        monkeypatch.setattr(testhost, "NAME", "salon-certificates")
-        host = testhost.Host()
+        host = testhost.Host("salon-certificates", door.domain)
         seats = population.seats(await host.shell("salon shell --verbosity 0", population.script()))
         people = PersonsDoor(door.address, door.domain, trusts["acme"])
         async with Crowd(seats, people, random.randrange(2**32)) as crowd:
