@@ -66,6 +66,10 @@ molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm fo
 certificates: .venv/tests ## Every way to a certificate, with an ACME authority of its own (ten minutes)
 	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test --scenario-name certificates
 
+.PHONY: lifecycle
+lifecycle: .venv/tests ## Ship, roll back and kill it in between, while people write (fifteen minutes)
+	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test --scenario-name lifecycle
+
 .PHONY: faults
 faults: .venv/tests ## Let all that can die do so while people write; docs/faults.md (half an hour; FAULTS="kill-redis" TIMES=1)
 	$(FAULTS_HOST) $(BIN)/python tests/faults $(if $(FAULTS),--only "$(FAULTS)") $(if $(TIMES),--times $(TIMES))
