@@ -455,6 +455,15 @@ class TestBringing:
         obey("install", str(archive))
         assert host.look("fresh", "e1")["installed"]
 
+    def test_one_that_a_killed_run_has_made_meanwhile_stays(self, host, obey, archive, commands):
+        again = archive.with_name("again.tar.gz")
+        again.write_bytes(archive.read_bytes())
+        self.made_by(host, commands, archive, obey)
+        made = (host.releases / "fresh").stat()
+        assert obey("install", str(again)) == {"id": "fresh"}
+        assert (host.releases / "fresh").stat().st_ino == made.st_ino
+        assert not again.exists()
+
     def test_what_leads_out_of_it_is_refused(self, host, obey, tmp_path, commands):
         evil = tmp_path / "evil.tar"
         with tarfile.open(evil, "w") as packed:
