@@ -343,7 +343,7 @@ class TestInventory:
             check=False,
         )
         assert done.returncode != 0
-        lines = done.stdout.partition("msg: |-\n")[2].partition("\n\n")[0].splitlines()
+        lines = done.stdout.partition("FAILED: ")[2].partition("\n\n")[0].splitlines()
         assert {line.split()[1] for line in lines} == {
             "ansible_host",
             "ansible_user",
@@ -352,7 +352,7 @@ class TestInventory:
         }
         for line in lines:
             assert re.match(
-                rf" +inventories/{name}/[\w./]+\.yml:\d+: \w+ is still a placeholder \(.*\); write .*\.$", line
+                rf"inventories/{name}/[\w./]+\.yml:\d+: \w+ is still a placeholder \(.*\); write .*\.$", line
             )
         assert "changed=0" in done.stdout
         # One play, and no host was asked for its facts.
