@@ -356,7 +356,7 @@ class TestInventory:
             )
         assert "changed=0" in done.stdout
         # One play, and no host was asked for its facts.
-        assert done.stdout.count("PLAY [") == 1
+        assert done.stdout.count(" …\n") == 1
         assert "Ask the host" not in done.stdout
 
     def test_an_address_can_be_made_with_a_secret(self, tmp_path):
