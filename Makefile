@@ -38,7 +38,7 @@ lint: .venv/tests ## ruff, bandit and ansible-lint
 	$(BIN)/ansible-lint --offline --strict
 # Of a line with several strings, bandit tells of each in which an exception was not needed: that is left out.
 # Templates, and Python all the same.
-PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 molecule/certificates/templates/refuser.py.j2
+PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 templates/usr/local/sbin/salon-release.j2 molecule/certificates/templates/refuser.py.j2
 
 .PHONY: unit
 unit: .venv/tests ## Tests without a server
@@ -67,6 +67,10 @@ molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm fo
 .PHONY: certificates
 certificates: .venv/tests ## Every way to a certificate, with an ACME authority of its own (ten minutes)
 	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test --scenario-name certificates
+
+.PHONY: lifecycle
+lifecycle: .venv/tests ## Ship, roll back and kill it in between, while people write (fifteen minutes)
+	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test --scenario-name lifecycle
 
 .PHONY: faults
 faults: .venv/tests ## Let all that can die do so while people write; docs/faults.md (half an hour; FAULTS="kill-redis" TIMES=1)

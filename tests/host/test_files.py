@@ -38,15 +38,15 @@ def test_secrets_are_roots(host, path, user):
 
 
 def test_release_cannot_be_changed_by_who_runs_it(host):
-    found = host.check_output(
-        "find /opt/salon/current/ '(' -user salon -o -perm /022 ')' -not -type l -not -path '*/static*'"
-    )
+    changeable = "'(' -user salon -o -perm /022 ')' -not -type l -not -path '*/static*'"
+    found = host.check_output(f"find /opt/salon/releases /opt/salon/environments {changeable}")
     assert found == ""
 
 
 def test_release_is_whole(host):
-    assert host.file("/opt/salon/current/.complete").is_file
-    assert not host.file("/opt/salon/current/wheels").exists
+    assert host.file("/opt/salon/current/release.json").is_file
+    assert host.file("/opt/salon/current/.good").is_file
+    assert host.file("/opt/salon/current/venv/.complete").is_file
 
 
 def test_a_command_for_root_only(host):

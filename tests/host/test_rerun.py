@@ -17,7 +17,7 @@ def test_check_of_a_finished_host_changes_nothing(checked):
 
 @pytest.mark.parametrize("role", ["common", "firewall", "redis", "postgresql", "certificate", "nginx", "daphne"])
 def test_every_role_has_a_tag_that_works_alone(playbook, role):
-    said, changed = playbook("--check", "--tags", role)
+    said, changed = playbook("--check", "--tags", role, "-v")
     assert changed == 0, said
     assert f"TASK [{role} : " in said
 
@@ -83,11 +83,12 @@ def test_fewer_processes_and_an_interrupted_release(host, playbook, processes, f
     assert "daphne-2.sock" not in host.file("/etc/nginx/conf.d/salon.conf").content_string
     assert fetch("/readyz").status == 200
 
-    # As a run leaves it that was interrupted while it installed libraries.
-    host.run_expect([0], "rm /opt/salon/current/.complete /opt/salon/current/venv/bin/daphne")
+    # As if somebody had removed a part.
+    host.run_expect([0], "rm /opt/salon/current/release.json /opt/salon/current/venv/.complete")
+    host.run_expect([0], "rm /opt/salon/current/venv/bin/daphne")
     _, changed = playbook("--tags", "daphne,nginx")
     assert changed
-    assert host.file("/opt/salon/current/.complete").exists
+    assert host.file("/opt/salon/current/release.json").exists
     assert host.file("/opt/salon/current/venv/bin/daphne").exists
     for number in processes:
         for kind in ("socket", "service"):
