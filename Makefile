@@ -38,7 +38,7 @@ lint: .venv/tests ## ruff, bandit and ansible-lint
 	$(BIN)/ansible-lint --offline --strict
 # Of a line with several strings, bandit tells of each in which an exception was not needed: that is left out.
 # Templates, and Python all the same.
-PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 molecule/certificates/templates/refuser.py.j2
+PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 templates/usr/local/sbin/salon-backup.j2 molecule/certificates/templates/refuser.py.j2
 
 .PHONY: unit
 unit: .venv/tests ## Tests without a server

@@ -60,7 +60,7 @@ GOOD_GROUPS = {"all": ["chat"], "proxy": ["chat"], "app": ["chat"], "redis": ["c
 
 SECRETS = {
     name: {"value": name[0] * 64, "beside": []}
-    for name in ("secret_key", "token_key", "redis", "postgresql", "postgresql_owner")
+    for name in ("secret_key", "token_key", "redis", "postgresql", "postgresql_owner", "backup")
 }
 
 FACTS = {
@@ -210,7 +210,7 @@ class TestInventory:
             "the command line: nginx_prot is not a variable of Salon; did you mean nginx_http_port?"
         ]
 
-    @pytest.mark.parametrize("name", ["ansible_port", "school_name", "domain", "backup_window"])
+    @pytest.mark.parametrize("name", ["ansible_port", "school_name", "domain", "archive_window"])
     def test_variables_of_others_are_theirs(self, mistakes, name):
         assert mistakes(**{name: "1"}) == []
 
