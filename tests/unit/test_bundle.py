@@ -21,7 +21,7 @@ from salon import redis_url
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
-SERVING_ROLES = [role for role in ROLES if role.name not in ("preflight", "secrets")]
+SERVING_ROLES = [role for role in ROLES if role.name not in ("preflight", "secrets", "check")]
 
 
 def load(name, path):

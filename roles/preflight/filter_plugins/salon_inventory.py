@@ -64,7 +64,10 @@ FORMATS = {
     "nginx_exempt_networks": (NETWORK, NETWORKS_SENTENCE),
     "backup_directory": (r"/[\w.@/-]+", "is a path on the host like /var/backups/salon"),
     "backup_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
-    "backup_restic_repository": (r"[^\s'\"]*", "is what restic calls a repository, like rest:https://backup.example.org/"),
+    "backup_restic_repository": (
+        r"[^\s'\"]*",
+        "is what restic calls a repository, like rest:https://backup.example.org/",
+    ),
     "backup_time": (r"[^\n%]+", 'is a moment as systemd writes it, like "*-*-* 01:30"'),
     "common_upgrade_time": (TIME, TIME_SENTENCE),
     "common_reboot_time": (TIME, TIME_SENTENCE),

@@ -193,7 +193,9 @@ def chosen(names: str) -> list[str]:
         return list(REPLACED)
     for name in wanted:
         if name == "backup":
-            raise MistakeError("backup is not replaced: it opens all that was backed up. docs/backup.md says what to do.")
+            raise MistakeError(
+                "backup is not replaced: it opens all that was backed up. docs/backup.md says what to do."
+            )
         if name not in REPLACED:
             raise MistakeError(f"{name} is not a secret of Salon; it has {', '.join(REPLACED)}, and all.")
     return [name for name in NAMES if name in wanted]
