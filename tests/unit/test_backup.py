@@ -1,28 +1,14 @@
 """Backups without a host: which are kept, which damage is found, what is sealed, what is taken from an archive."""
 
-import importlib.util
 import io
 import json
 import os
-import sys
 import tarfile
 from datetime import UTC, datetime, timedelta
-from importlib.machinery import SourceFileLoader
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def load(name, path):
-    """A Python file that no package holds, whatever its name ends with."""
-    loader = SourceFileLoader(name, str(ROOT / path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path, loader=loader))
-    sys.modules[name] = module
-    loader.exec_module(module)
-    return module
-
+from programs import load
 
 program = load("salon_backup_program", "templates/usr/local/sbin/salon-backup.j2")
 

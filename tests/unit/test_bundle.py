@@ -123,7 +123,7 @@ class TestShape:
         shared = read(ROOT / "roles/preflight/meta/argument_specs.yml")["argument_specs"]["inventory"]["options"]
         for role in ROLES:
             for path in [*role.rglob("*.yml"), *(ROOT / "templates").rglob("*.j2")]:
-                for name in re.findall(r"\bsalon_(?:domain|alt|frontend)\w*", path.read_text()):
+                for name in re.findall(r"\bsalon_(?:domain|alt|frontend|inventory_version)\w*", path.read_text()):
                     assert name in shared, path
 
     def test_site_runs_every_role_under_its_own_tag(self):
@@ -209,6 +209,34 @@ class TestInventory:
         assert mistakes(extra={"nginx_prot": "8080"}.items()) == [
             "the command line: nginx_prot is not a variable of Salon; did you mean nginx_http_port?"
         ]
+
+    def test_a_variable_of_an_earlier_salon_is_named_with_what_it_has_become(self, mistakes):
+        [sentence] = mistakes(certificate_renew_days=30)
+        assert sentence == (
+            "group_vars/all.yml:6: certificate_renew_days is now certificate_renew_percent, a share of the"
+            " certificate's life; leave it out, or write that."
+        )
+
+    def test_no_variable_of_today_counts_as_one_of_before(self):
+        assert not set(salon_inventory.FORMER) & set(salon_inventory.read_specifications(ROOT / "roles"))
+
+    def test_an_inventory_of_before_is_told_each_step(self, mistakes, monkeypatch):
+        monkeypatch.setattr(salon_inventory, "INVENTORY_VERSION", 3)
+        monkeypatch.setattr(salon_inventory, "STEPS", {2: "Do this.", 3: "Do that."})
+        first, second = (
+            "Do this. Then write salon_inventory_version: 2",
+            "Do that. Then write salon_inventory_version: 3",
+        )
+        assert mistakes() == [f"group_vars/all.yml: {said} (docs/upgrading.md)." for said in (second, first)]
+        assert mistakes(salon_inventory_version=2) == [f"group_vars/all.yml:6: {second} (docs/upgrading.md)."]
+        assert mistakes(salon_inventory_version=3) == []
+
+    def test_an_inventory_of_a_newer_salon_is_refused(self, mistakes):
+        [sentence] = mistakes(salon_inventory_version=salon_inventory.INVENTORY_VERSION + 1)
+        assert "the inventory was written for a newer one; bring that here" in sentence
+
+    def test_every_step_is_described(self):
+        assert sorted(salon_inventory.STEPS) == list(range(2, salon_inventory.INVENTORY_VERSION + 1))
 
     @pytest.mark.parametrize("name", ["ansible_port", "school_name", "domain", "archive_window"])
     def test_variables_of_others_are_theirs(self, mistakes, name):
@@ -571,6 +599,7 @@ class TestTemplates:
             ["local", "all", "postgres", "peer"],
             ["local", "salon", "salon", "peer"],
             ["local", "salon", "salon_owner", "peer", "map=salon"],
+            ["local", "salon", "salon_backup", "peer", "map=salon"],
         ]
         assert lines() == socket
         networks = {"postgresql_networks": ["127.0.0.1/32", "::1/128", "192.0.2.0/24"]}

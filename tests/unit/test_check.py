@@ -1,27 +1,16 @@
 """What an operator is told of a host: each way of being broken is named, and nothing is said of a host that is well."""
 
 import copy
-import importlib.util
 import json
 import socket
 import sys
 import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def load(name, path):
-    specification = importlib.util.spec_from_file_location(name, ROOT / path)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module
-    specification.loader.exec_module(module)
-    return module
-
+from programs import load
 
 check = load("salon_check", "roles/check/action_plugins/salon_check.py")
 host_facts = load("host_facts", "roles/check/files/host_facts.py")
