@@ -102,6 +102,11 @@ host-down: .venv/tests ## Remove that host
 new: .venv/operator ## Write an inventory, make its secrets, and see whether its host is fit for Salon (NEW="-e new_name=staging")
 	@$(BIN)/ansible-playbook playbooks/new.yml $(NEW)
 
+.PHONY: newcomer
+newcomer: ## Go from a clone to a chatting host, over ssh and with a password for sudo, as README.md shows it (eight minutes)
+	tests/system-packages ssh
+	tests/host/docker-engine run tests/host/prepared tests/host/newcomer
+
 .PHONY: restore
 restore: .venv/tests ## Back up a Debian 12, restore on a Debian 13, and see that nothing is missing (ten minutes)
 	tests/host/docker-engine run env DEBIAN=bookworm tests/host/prepared env DEBIAN=trixie tests/host/prepared \
