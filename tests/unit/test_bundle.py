@@ -601,6 +601,8 @@ class TestTemplates:
             ["local", "salon", "salon_owner", "peer", "map=salon"],
             ["local", "salon", "salon_backup", "peer", "map=salon"],
         ]
+        keeps_log = ["local", "replication", "salon_backup", "peer", "map=salon"]
+        assert lines(postgresql_wal=True) == [*socket, keeps_log]
         assert lines() == socket
         networks = {"postgresql_networks": ["127.0.0.1/32", "::1/128", "192.0.2.0/24"]}
         assert lines(postgresql_addresses=["*"], **networks) == [
