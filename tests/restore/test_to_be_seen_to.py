@@ -158,7 +158,7 @@ WAYS = [
         "drift",
         "echo '# by hand' >>/etc/sysctl.d/60-salon.conf",
         "sed -i '$d' /etc/sysctl.d/60-salon.conf",
-        "drift: playbooks/site.yml would change 1 things: common : Write the files (/etc/sysctl.d/60-salon.conf)",
+        "common : Write the files (/etc/sysctl.d/60-salon.conf)",
         "drift",
         options=(),
     ),

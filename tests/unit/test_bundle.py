@@ -425,6 +425,32 @@ TOKENS = {
 }
 
 
+class TestNewInventory:
+    """What playbooks/new.yml writes is what lies in inventories/, filled in."""
+
+    def render(self, name, **given):
+        place = ROOT / "playbooks/templates/inventory" / f"{name}.j2"
+        variables = {"new_email": "", "preflight_inventory_version": salon_inventory.INVENTORY_VERSION} | given
+        return Templar(DataLoader(), variables=variables).template(trust_as_template(place.read_text()))
+
+    @pytest.mark.parametrize(
+        ("name", "alias", "domain"),
+        [("prod", "chat", "CHANGE-ME.example.org"), ("staging", "chat-staging", "CHANGE-ME.staging.example.org")],
+    )
+    def test_the_two_that_lie_there(self, name, alias, domain):
+        hosts = self.render("hosts.yml", new_alias=alias, new_host="CHANGE-ME", new_user="CHANGE-ME")
+        assert hosts.strip() == (ROOT / f"inventories/{name}/hosts.yml").read_text().strip()
+        variables = self.render("all.yml", new_domain=domain, new_origin=f"https://{domain}")
+        assert variables.strip() == (ROOT / f"inventories/{name}/group_vars/all.yml").read_text().strip()
+
+    def test_an_email_address_asks_lets_encrypt(self):
+        rendered = yaml.safe_load(
+            self.render("all.yml", new_domain="chat.example.org", new_origin="", new_email="me@example.org")
+        )
+        assert (rendered["certificate_mode"], rendered["certificate_acme_email"]) == ("acme", "me@example.org")
+        assert rendered["salon_frontend_origins"] == []
+
+
 class TestTemplates:
     """Through Ansible's own templar, without a host."""
 
@@ -452,6 +478,49 @@ class TestTemplates:
         rendered = self.render(file.lstrip("/"))
         assert "{{" not in rendered
         assert "{%" not in rendered
+
+    def test_a_backup_has_a_network_only_where_it_goes_elsewhere(self):
+        unit = "etc/systemd/system/salon-backup.service"
+        for repository, paths in (("", ""), ("/srv/store", " /srv/store"), ("local:/srv/store", " /srv/store")):
+            here = self.render(unit, backup_restic_repository=repository).splitlines()
+            assert {"PrivateNetwork=yes", "IPAddressDeny=any", "RestrictAddressFamilies=AF_UNIX"} < set(here)
+            assert f"ReadWritePaths=/var/backups/salon -/var/backups/salon-wal{paths}" in here
+        elsewhere = self.render(unit, backup_restic_repository="rest:https://backup.example.org/salon").splitlines()
+        assert "PrivateNetwork=yes" not in elsewhere
+        assert "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6" in elsewhere
+
+    def test_a_backup_has_what_is_secret_on_the_host(self):
+        given = {"daphne_token_key_files": ["/etc/salon/school.pem"]}
+        rendered = self.render("etc/systemd/system/salon-backup.service", **given).splitlines()
+        assert [line for line in rendered if line.startswith("LoadCredential=")] == [
+            "LoadCredential=backup.json:/etc/salon/backup.json",
+            "LoadCredential=secrets.yml:/etc/salon/secrets.yml",
+            "LoadCredential=salon.env:/etc/salon/salon.env",
+            "LoadCredential=tls:/etc/salon/tls",
+            "LoadCredential=token_school.pem:/etc/salon/school.pem",
+        ]
+
+    def test_what_a_backup_is_told_is_what_the_program_reads(self):
+        told = json.loads(self.render("etc/salon/backup.json", backup_keep_days="3", backup_keep_free=5))
+        assert told["keep"] == {"days": 3, "weeks": 4, "months": 12}
+        assert told["keep_free"] == 5_000_000
+        assert told["key"] == "b" * 64
+        assert told["wal"] is False
+        assert told["restic"] == {"repository": "", "environment": {}, "options": [], "append_only": False}
+        assert told["commands"] == {"failure": "", "success": ""}
+
+    def test_success_is_told_only_where_somebody_wants_to_know(self):
+        unit = "etc/systemd/system/salon-backup.service"
+        assert "OnSuccess" not in self.render(unit)
+        assert "OnFailure=salon-backup-tell@failure.service" in self.render(unit)
+        assert "OnSuccess=salon-backup-tell@success.service" in self.render(unit, backup_success_command="true")
+
+    def test_postgresqls_log_is_put_aside_only_where_that_is_wanted(self):
+        configuration, unit = "etc/salon/postgresql.conf", "etc/systemd/system/postgresql@.service.d/salon.conf"
+        assert "archive_mode" not in self.render(configuration)
+        assert "salon-wal" not in self.render(unit)
+        assert "archive_mode = on" in self.render(configuration, postgresql_wal=True).splitlines()
+        assert "/run/postgresql /var/backups/salon-wal" in self.render(unit, postgresql_wal=True)
 
     def test_http2_on_either_nginx(self):
         site = "etc/nginx/conf.d/salon.conf"

@@ -222,8 +222,8 @@ class TestDrift:
 
     def test_a_change_of_one_of_several(self):
         results = [
-            {"changed": True, "_ansible_item_label": "/etc/salon/salon.env"},
-            {"changed": False, "_ansible_item_label": "/usr/local/bin/salon"},
+            {"changed": True, "item": {"path": "etc/salon/salon.env", "mode": "0600"}},
+            {"changed": False, "item": {"path": "usr/local/bin/salon", "mode": "0755"}},
         ]
         found = check.drift_of(self.output(changed=True, results=results), 0, "")
         assert found["changes"] == ["daphne : Write the files (/etc/salon/salon.env)"]

@@ -392,15 +392,21 @@ def drift_of(output: str, returned: int, complaint: str) -> dict[str, Any]:
             if outcome.get("failed") or outcome.get("unreachable"):
                 errors.append(f"{host}: {name}: {outcome.get('msg') or 'failed'}")
             elif outcome.get("changed"):
-                parts = [
-                    str(part.get("_ansible_item_label") or part.get("item") or "") for part in changed_parts(outcome)
-                ]
-                changes.append(name + (f" ({', '.join(part for part in parts if part)})" if any(parts) else ""))
+                parts = [part for part in map(label, changed_parts(outcome)) if part]
+                changes.append(name + (f" ({', '.join(parts)})" if parts else ""))
     return {"changes": changes, "error": " ".join(errors[:1])}
 
 
 def changed_parts(outcome: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     return [part for part in outcome.get("results", []) if isinstance(part, dict) and part.get("changed")]
+
+
+def label(part: Mapping[str, Any]) -> str:
+    """What a task's loop was at: a file is called by its path on the host."""
+    item = part.get("item", "")
+    if isinstance(item, dict):
+        return f"/{item['path']}".replace("//", "/") if "path" in item else ""
+    return str(item)
 
 
 class ActionModule(ActionBase):
