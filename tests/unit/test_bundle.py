@@ -481,7 +481,7 @@ class TestTemplates:
 
     def test_a_backup_has_a_network_only_where_it_goes_elsewhere(self):
         unit = "etc/systemd/system/salon-backup.service"
-        for repository, paths in (("", ""), ("/srv/store", " /srv/store"), ("local:/srv/store", " /srv/store")):
+        for repository, paths in (("", ""), ("/srv/store", " -/srv/store"), ("local:/srv/store", " -/srv/store")):
             here = self.render(unit, backup_restic_repository=repository).splitlines()
             assert {"PrivateNetwork=yes", "IPAddressDeny=any", "RestrictAddressFamilies=AF_UNIX"} < set(here)
             assert f"ReadWritePaths=/var/backups/salon -/var/backups/salon-wal{paths}" in here
