@@ -1,125 +1,14 @@
 """A Debian 12 is backed up while people write, and a bare Debian 13 has it all again."""
 
 import asyncio
-import http.client
 import json
-import re
-import socket
 import subprocess
-import uuid
-from types import SimpleNamespace
 
-import pytest
-from conftest import DOMAIN, STORE
-
-from faults import population
 from faults.checker import check
-from faults.crowd import Crowd
 from faults.events import Acknowledged
 from faults.testhost import Host
-from trust import trusting
+from restore.conftest import COUNT, DOMAIN, PICTURE, Person
 from waiting import wait_until
-
-PICTURE = bytes(range(256)) * 4096
-
-COUNT = """
-import json
-from chat.models import *
-print(json.dumps([kind.objects.count() for kind in (User, ChatRoom, ChatMessage, Attachment)]))
-"""
-
-
-class Person:
-    """Somebody who calls the HTTP API of a host, and trusts one authority."""
-
-    def __init__(self, place, token, authority):
-        self.place, self.token = place, token
-        self.trust = trusting(cadata=authority)
-
-    def call(self, method, path, body=None, **headers):
-        connection = http.client.HTTPConnection(DOMAIN, timeout=30)
-        plain = socket.create_connection((self.place.address, 443), timeout=30)
-        try:
-            connection.sock = self.trust.wrap_socket(plain, server_hostname=DOMAIN)
-            connection.request(method, path, body, {"Authorization": f"Bearer {self.token}", **headers})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-            plain.close()
-
-    def send_file(self, room, content):
-        """Send a message with a file; returns the path that the file has."""
-        boundary = uuid.uuid4().hex
-        parts = [
-            f'--{boundary}\r\nContent-Disposition: form-data; name="chat_room_id"\r\n\r\n{room}\r\n'.encode(),
-            f'--{boundary}\r\nContent-Disposition: form-data; name="attachment"; filename="a.bin"\r\n\r\n'.encode(),
-            content,
-            f"\r\n--{boundary}--\r\n".encode(),
-        ]
-        kind = f"multipart/form-data; boundary={boundary}"
-        status, answer = self.call("POST", "/chats/messages/create/", b"".join(parts), **{"Content-Type": kind})
-        assert status == 201, answer
-        return re.sub(r"^https://[^/]+", "", json.loads(answer)["attachment_url"])
-
-
-@pytest.fixture(scope="session")
-def old(place):
-    made = place("salon-old")
-    # What an earlier run has left there was for other secrets; and the two hosts' users have other numbers.
-    made.shell(f"rm -rf {STORE} && install -d -m 0777 {STORE}")
-    made.playbook("site")
-    return made
-
-
-@pytest.fixture(scope="session")
-def life(old):
-    """What happened on the old host: who was there, what they noted, and what was backed up."""
-
-    async def live():
-        host = Host(old.name, DOMAIN)
-        places = population.SCRIPT.format(places="[[0, 1], [0], [1]]", rooms=2)
-        seats = population.seats(await host.shell("salon shell --verbosity 0", places))
-        # Before they begin to note what they see.
-        picture = await asyncio.to_thread(Person(old, seats[0].token, authority).send_file, seats[0].rooms[0], PICTURE)
-        async with Crowd(seats, await host.door(), seed=1) as crowd:
-            crowd.begin_diaries()
-            crowd.start_writing()
-            await crowd.all_lively(30)
-            # One while they write, which is of one moment all the same, and one of all that they wrote.
-            await asyncio.to_thread(old.playbook, "backup")
-            crowd.stop_writing()
-            await crowd.all_answered(15)
-            await crowd.all_caught_up(await host.highest(crowd.rooms), 15)
-            diaries = crowd.end_diaries()
-        return seats, diaries, picture
-
-    authority = old.shell("cat /etc/salon/tls/ca.pem")
-    seats, diaries, picture = asyncio.run(live())
-    counted = old.shell("salon shell --verbosity 0", input=COUNT)
-    old.playbook("backup")
-    return SimpleNamespace(
-        seats=seats,
-        diaries=diaries,
-        authority=authority,
-        picture=picture,
-        counted=counted.splitlines()[-1],
-        id=json.loads(old.shell("salon-backup state"))["id"],
-    )
-
-
-@pytest.fixture(scope="session")
-def new(place, life):
-    """A bare host of another Debian, made ready, and what its playbook says when nobody has confirmed."""
-    made = place("salon-new")
-    made.playbook("site")
-    return made
-
-
-@pytest.fixture(scope="session")
-def restored(new, life):
-    said, _ = new.playbook("restore", "--extra-vars", f"restore_confirm={DOMAIN} restore_from=restic")
-    return said
 
 
 def test_nothing_is_restored_that_nobody_has_confirmed(new, life):
@@ -224,3 +113,17 @@ def test_what_was_there_before_can_come_back(new, restored):
             "salon-backup swap && systemctl start $(cd /etc/systemd/system/multi-user.target.wants && ls -d daphne@*)"
         )
     assert json.loads(new.shell("salon shell --verbosity 0", input=COUNT).splitlines()[-1])[3] > 1
+
+
+def test_any_moment_comes_back(new, restored):
+    wanted = ("--extra-vars", '{"postgresql_wal": true, "backup_restic_repository": ""}')
+    new.playbook("site", "--tags", "postgresql,backup", *wanted)
+    new.playbook("backup", *wanted)
+    before = new.shell("salon shell --verbosity 0", input=COUNT).splitlines()[-1]
+    moment = new.shell("sleep 1; date --iso-8601=ns; sleep 1").replace(",", ".")
+    new.shell("salon shell --verbosity 0", input="from chat.models import *; Attachment.objects.all().delete()")
+    said, _ = new.playbook(
+        "restore", *wanted, "--extra-vars", json.dumps({"restore_confirm": DOMAIN, "restore_time": moment})
+    )
+    assert "two people have talked on every process" in said
+    assert json.loads(new.shell("salon shell --verbosity 0", input=COUNT).splitlines()[-1])[3] == json.loads(before)[3]

@@ -5,7 +5,8 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from conftest import DOMAIN
+
+from restore.conftest import DOMAIN
 
 RESTART = "systemctl restart 'daphne@*.service'"
 RELOAD = "nginx -t -q && systemctl reload nginx"
