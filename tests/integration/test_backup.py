@@ -60,6 +60,9 @@ def filled(server, tmp_path_factory):
     )
     target.manage("migrate", "--verbosity", "0")
     target.manage("shell", "--verbosity", "0", stdin=FILL)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        # As on a host.
+        connection.execute("CREATE ROLE postgres SUPERUSER LOGIN")
     target.close()
     return root
 
