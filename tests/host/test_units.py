@@ -85,8 +85,8 @@ def test_units_are_sound(host):
     for number in (1, 2):
         verified = host.run(
             f"systemd-analyze verify --man=no daphne@{number}.service daphne@{number}.socket nginx.service"
-            " salon-certificate.service salon-certificate.timer salon-debsums.service salon-debsums.timer salon-backup.service"
-            " salon-backup.timer"
+            " salon-certificate.service salon-certificate.timer salon-debsums.service salon-debsums.timer"
+            " salon-backup.service salon-backup.timer"
         )
         assert verified.rc == 0, verified.stderr
 
