@@ -98,6 +98,19 @@ def test_fewer_processes_and_an_interrupted_release(host, playbook, processes, f
     wait_ready()
 
 
+def test_a_deploy_of_what_runs_changes_nothing(playbook, host):
+    said, changed = playbook(name="deploy")
+    assert changed == 0, said
+    current = host.check_output("basename $(readlink /opt/salon/current)")
+    assert f"runs release {current} already." in sentence(said)
+
+
+def test_a_rollback_has_to_have_somewhere_to_go(playbook):
+    said, changed = playbook(name="rollback", succeeds=False)
+    assert changed == 0
+    assert "There is no earlier release here that was good" in sentence(said)
+
+
 def test_certificate_is_renewed_by_the_host(host, playbook, fetch, authority):
     def serial():
         return host.check_output(

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 from ansible import constants
+from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 
 DOCUMENTATION = """
@@ -77,6 +78,8 @@ class CallbackModule(DefaultCallback):
     # What is shown
 
     def v2_runner_on_ok(self, result: Any) -> None:
+        if self.is_quiet and isinstance(result.task, TaskInclude):
+            return
         said = result.result.get("msg") if result.task.action.rpartition(".")[2] == "debug" else None
         if result.result.get("changed"):
             self._note_change(result)
