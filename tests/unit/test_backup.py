@@ -229,11 +229,11 @@ class TestRoom:
 
     def test_what_the_one_before_has_takes_none(self, host, backup, monkeypatch):
         monkeypatch.setattr(
-            program.shutil, "disk_usage", lambda _: program.shutil._ntuple_diskusage(20000, 10000, 10000)
+            program.shutil, "disk_usage", lambda _: program.shutil._ntuple_diskusage(2_000_000, 1_000_000, 1_000_000)
         )
-        host._see_to_room(lambda _: 50, {FILE: 20000}, backup)
+        host._see_to_room(lambda _: 50, {FILE: 2_000_000}, backup)
         with pytest.raises(program.TroubleError):
-            host._see_to_room(lambda _: 50, {FILE.replace("0a", "0b"): 20000}, backup)
+            host._see_to_room(lambda _: 50, {FILE.replace("0a", "0b"): 2_000_000}, backup)
 
 
 def test_files_are_linked_to_the_backup_before_or_copied(host, backup, tmp_path):
