@@ -1,14 +1,16 @@
 """Backups without a host: which are kept, which damage is found, what is sealed, what is taken from an archive."""
 
+import gzip
 import io
 import json
 import os
+import subprocess
 import tarfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from programs import load
+from programs import ROOT, load
 
 program = load("salon_backup_program", "templates/usr/local/sbin/salon-backup.j2")
 
@@ -226,8 +228,12 @@ class TestRoom:
             host._see_to_room(lambda _: 50, {FILE: 20}, None)
 
     def test_what_the_one_before_has_takes_none(self, host, backup, monkeypatch):
-        monkeypatch.setattr(program.shutil, "disk_usage", lambda _: program.shutil._ntuple_diskusage(100, 90, 10))
-        host._see_to_room(lambda _: 50, {FILE: 20}, backup)
+        monkeypatch.setattr(
+            program.shutil, "disk_usage", lambda _: program.shutil._ntuple_diskusage(2_000_000, 1_000_000, 1_000_000)
+        )
+        host._see_to_room(lambda _: 50, {FILE: 2_000_000}, backup)
+        with pytest.raises(program.TroubleError):
+            host._see_to_room(lambda _: 50, {FILE.replace("0a", "0b"): 2_000_000}, backup)
 
 
 def test_files_are_linked_to_the_backup_before_or_copied(host, backup, tmp_path):
@@ -282,3 +288,39 @@ class TestTold:
         host.config["commands"]["failure"] = "echo no route >&2; exit 3"
         with pytest.raises(program.TroubleError, match="backup_failure_command: no route"):
             host.tell("failure")
+
+
+class TestPuttingTheLogAside:
+    @pytest.fixture
+    def put_aside(self, tmp_path):
+        """The program, as PostgreSQL calls it: with the path of a file of its log, and the file's name."""
+        (tmp_path / "aside").mkdir()
+        text = (ROOT / "templates/usr/local/sbin/salon-wal.j2").read_text()
+        script = tmp_path / "salon-wal"
+        script.write_text(text.replace("{{ postgresql_wal_directory }}", str(tmp_path / "aside")))
+
+        def put_aside(content, name="000000010000000000000001"):
+            (tmp_path / name).write_bytes(content)
+            return subprocess.run(["sh", script, tmp_path / name, name], capture_output=True, text=True, check=False)
+
+        return put_aside
+
+    def test_it_is_there_whole_and_again_is_no_mistake(self, put_aside, tmp_path):
+        for _ in range(2):
+            assert put_aside(b"log" * 1000).returncode == 0
+        [kept] = (tmp_path / "aside").iterdir()
+        assert kept.name == "000000010000000000000001.gz"
+        assert gzip.decompress(kept.read_bytes()) == b"log" * 1000
+        assert program.SEGMENT.fullmatch(kept.name)
+
+    def test_another_one_of_that_name_is_refused_and_the_first_stays(self, put_aside, tmp_path):
+        put_aside(b"one")
+        refused = put_aside(b"other")
+        assert refused.returncode == 1
+        assert "is there already, and another one" in refused.stderr
+        assert gzip.decompress((tmp_path / "aside/000000010000000000000001.gz").read_bytes()) == b"one"
+
+
+def test_the_first_file_of_the_log_that_a_copy_needs():
+    ranges = [{"Timeline": 2, "Start-LSN": "1A/2B000028", "End-LSN": "1A/2B000100"}]
+    assert program.first_segment({"WAL-Ranges": ranges}) == "000000020000001A0000002B"
