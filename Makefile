@@ -51,9 +51,7 @@ fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter
 .PHONY: integration
 integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis
 	tests/system-packages postgresql redis nginx restic
-	$(BIN)/pytest $(TWO) tests/integration
-# Each of two processes takes a file at a time, with servers of its own: most of these tests wait most of the time.
-TWO := --numprocesses 2 --dist loadfile
+	$(BIN)/pytest tests/integration
 
 .PHONY: browser
 browser: .venv/tests ## The page, with two people in two browsers
