@@ -28,4 +28,5 @@ async def test_no_screen_has_a_violation(at_a_browser, rooms, locale, scheme, vi
             for node in violation["nodes"]
         ]
     assert len(found) >= SCREENS
-    assert not any(found.values()), {name: problems for name, problems in found.items() if problems}
+    problems = [f"{name}: {problem}" for name, problems in found.items() for problem in problems]
+    assert not problems, "\n".join(problems)

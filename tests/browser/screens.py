@@ -85,9 +85,11 @@ def leaf() -> bytes:
     for y in range(320):
         rows.append(0)
         for x in range(480):
-            dx, dy = (x - 240) / 190, (y - 160) / 90
-            inside = dx * dx + dy * dy * (1 + dx) < 1
-            vein = abs(y - 160) < 3 or abs(abs(y - 160) - (x % 48)) < 2
+            along = (x - 50) / 380
+            inside = 0 < along < 1 and abs(y - 160) < 330 * along**0.6 * (1 - along)
+            stalk = abs(y - 160) < 4 and 20 < x < 60
+            vein = abs(y - 160) < 3 or (abs(y - 160) * 0.8 - x) % 44 < 3
+            inside, vein = inside or stalk, vein and not stalk
             rows += bytes((150, 190, 120) if inside and vein else (86, 140, 78) if inside else (238, 232, 214))
 
     def chunk(kind: bytes, data: bytes) -> bytes:

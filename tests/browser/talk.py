@@ -17,14 +17,14 @@ async def enter(page, room):
     await connected(page)
 
 
-async def until(page, expression):
+async def until(page, expression, said=()):
     """Wait until a script in the page says something that is true, and give it back."""
     for _ in range(400):
         # Without `eval`, which the page's policy forbids and `wait_for_function` needs.
         if found := await page.evaluate(expression):
             return found
         await asyncio.sleep(0.05)
-    raise AssertionError(f"In vain: {expression}")
+    raise AssertionError(f"In vain: {expression}; {list(said)}")
 
 
 def field(page):

@@ -1,12 +1,14 @@
 """A room of 10,000 messages and 500 people: nothing jumps, nothing stutters, and memory stays bounded."""
 
+import json
+
 import pytest
 from playwright.async_api import expect
 from talk import connected, contents, write
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MESSAGES = 10_000
-LONGEST_FRAME = 50  # ms
+LONGEST_TASK = 50  # ms
 
 # What is in the middle of the window is followed while older messages come above it.
 SCROLL_AND_FOLLOW = """async () => {
@@ -42,10 +44,18 @@ SCROLL = """async (steps) => {
     }
     return Number(document.querySelector("#messages > li").dataset.seq);
 }"""
-# Long tasks are those over 50 ms, by the browser's own account.
-WATCH = """window.long = [];
-new PerformanceObserver((list) => window.long.push(...list.getEntries().map(({ duration }) => duration)))
-    .observe({ type: "longtask" });"""
+
+
+def own_tasks(trace):
+    """Milliseconds that each task of the page's main thread took of the processor, the longest first."""
+    events = trace["traceEvents"]
+    mains = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    tasks = [event for event in events if "RunTask" in event["name"] and (event["pid"], event["tid"]) in mains]
+    return sorted((event.get("tdur", 0) / 1000 for event in tasks), reverse=True)
 
 
 @pytest.fixture(scope="module")
@@ -87,23 +97,25 @@ async def test_ten_thousand_messages_scroll_without_a_jump(at_a_browser, server,
         await expect(contents(alice).last).to_be_in_viewport()
 
 
-async def test_no_frame_takes_long_and_memory_stays(at_a_browser, server, long_room):
+async def test_no_frame_takes_long_and_memory_stays(at_a_browser, chromium, long_room):
     async with at_a_browser("bob", viewport={"width": 1280, "height": 800}) as bob:
         await bob.goto(f"/?room={long_room}")
         await connected(bob)
         await expect(contents(bob).last).to_contain_text(f"#{MESSAGES} ")
         tools = await bob.context.new_cdp_session(bob)
-        await bob.evaluate(SCROLL, 300)
         sizes = []
-        await bob.evaluate(WATCH)
-        for _ in range(3):
+        for _ in range(4):
             reached = await bob.evaluate(SCROLL, 300)
             await tools.send("HeapProfiler.collectGarbage")
             sizes.append(await bob.evaluate("performance.memory.usedJSHeapSize"))
         assert reached < MESSAGES - 300
-        long = [duration for duration in await bob.evaluate("window.long") if duration > LONGEST_FRAME]
-        assert not long, long
-        assert max(sizes) < min(sizes) * 1.5, sizes
+        assert max(sizes[1:]) < min(sizes[1:]) * 1.5, sizes
+        # What a busy machine does meanwhile is not the page's: the time is that of its own thread.
+        await chromium.start_tracing(page=bob, categories=["toplevel", "devtools.timeline", "__metadata"])
+        await bob.evaluate(SCROLL, 600)
+        tasks = own_tasks(json.loads(await chromium.stop_tracing()))
+        assert len(tasks) > 500
+        assert tasks[0] < LONGEST_TASK, tasks[:10]
         await bob.get_by_role("button", name="Jump to the newest message").click()
         await write(bob, "Here again")
         await expect(contents(bob).last).to_have_text("Here again")

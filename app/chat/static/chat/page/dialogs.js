@@ -67,7 +67,7 @@ export function openMenu(button, choices) {
   // What it belongs to scrolls away under it; what has just been focused may still be on its way.
   setTimeout(() => byId("scroller").addEventListener("scroll", () => menu.isConnected && close(), { once: true, passive: true }), 200);
   document.addEventListener("pointerdown", outside, true);
-  document.body.append(menu);
+  byId("page").append(menu);
   menu.showPopover();
   const at = button.getBoundingClientRect();
   const { width, height } = menu.getBoundingClientRect();

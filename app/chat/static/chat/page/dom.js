@@ -1,7 +1,9 @@
 // What every part of the page uses: elements, words, times. What people type becomes text nodes, and nothing else.
 
 export const start = JSON.parse(document.getElementById("start").textContent);
-export const language = document.documentElement.lang;
+const { lang } = document.documentElement;
+/** The page's language, as her browser writes it: half past two is not the same in London and in New York. */
+export const language = navigator.languages.find((each) => each.startsWith(lang)) ?? lang;
 export const byId = (id) => document.getElementById(id);
 
 const plural = new Intl.PluralRules(language);

@@ -370,10 +370,11 @@ function leaveUnreadLine() {
 }
 
 function timelineChanged() {
-  const button = byId("jump");
-  button.hidden = timeline.isAtEnd || !timeline.messages.length;
-  const unread = current?.unread ?? 0;
-  byId("jump-count").textContent = unread ? String(unread) : "";
+  // It is asked at each scroll, and what does not change must cost nothing.
+  const isHidden = timeline.isAtEnd || !timeline.messages.length;
+  if (byId("jump").hidden !== isHidden) byId("jump").hidden = isHidden;
+  const count = current?.unread ? String(current.unread) : "";
+  if (byId("jump-count").textContent !== count) byId("jump-count").textContent = count;
   markRead();
 }
 

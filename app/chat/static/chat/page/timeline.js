@@ -3,9 +3,9 @@
 
 import { messageItem, outgoingItem } from "./bubble.js";
 
-const LARGEST = 240; // messages
-const PAGE = 40; // messages
-const NEAR = 900; // pixels from an end at which the next page is asked for
+const LARGEST = 160; // messages
+const PAGE = 20; // messages; few enough that what they cost fits into a frame or two
+const NEAR = 1800; // pixels from an end at which the next page is asked for
 const AT_END = 48; // pixels
 
 export class Timeline {
@@ -27,6 +27,7 @@ export class Timeline {
   #outgoingItems = [];
   #generation = 0;
   #isStuck = true;
+  #height = 0;
 
   /** `load({before}|{after}, limit)` gets messages; `actions` has what can be done with one. */
   constructor(scroller, list, load, actions) {
@@ -35,7 +36,11 @@ export class Timeline {
     this.#load = load;
     this.#actions = actions;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    const observer = new ResizeObserver(() => this.#isStuck && this.#toEnd());
+    const observer = new ResizeObserver(() => {
+      this.#height = scroller.clientHeight;
+      if (this.#isStuck) this.#toEnd();
+      else this.#scrolled();
+    });
     observer.observe(scroller);
     observer.observe(list);
     list.addEventListener("keydown", (event) => this.#keyed(event));
@@ -227,7 +232,8 @@ export class Timeline {
   async #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     const below = scrollHeight - clientHeight - scrollTop;
-    this.#isStuck = below < AT_END;
+    // That there is less room than before is not her scrolling: the observer sees to it.
+    if (clientHeight === this.#height) this.#isStuck = below < AT_END;
     this.#changed();
     if (this.#isLoading || !this.messages.length) return;
     if (scrollTop < NEAR && this.first > 1) await this.#page({ before: this.first });
