@@ -28,7 +28,8 @@ PEOPLE = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with salon(tmp_path_factory.mktemp("browser"), {}) as target:
+    # A token ends when it says so, and no test waits for the tolerance of clocks.
+    with salon(tmp_path_factory.mktemp("browser"), {"SALON_TOKEN_LEEWAY": "0"}) as target:
         for username, name, role in PEOPLE:
             arguments = ("--name", name, "--role", role, "--password-stdin")
             target.manage("create_user", username, *arguments, stdin=f"{PASSWORD}\n")
