@@ -90,7 +90,7 @@ async def test_ten_thousand_messages_scroll_without_a_jump(at_a_browser, server,
         found = await alice.evaluate(SCROLL_AND_FOLLOW)
         assert found["worst"] <= 2, found
         assert found["largest"] <= 280, found
-        assert found["pages"] > 5, found
+        assert found["pages"] > 3, found
         # Back to the newest it is one step.
         await alice.get_by_role("button", name="Jump to the newest message").click()
         await expect(contents(alice).last).to_contain_text(f"#{MESSAGES} ")
@@ -108,7 +108,7 @@ async def test_no_frame_takes_long_and_memory_stays(at_a_browser, chromium, long
             reached = await bob.evaluate(SCROLL, 120)
             await tools.send("HeapProfiler.collectGarbage")
             sizes.append(await bob.evaluate("performance.memory.usedJSHeapSize"))
-        assert reached < MESSAGES - 200
+        assert reached < MESSAGES - 100
         assert max(sizes[1:]) < min(sizes[1:]) * 1.5, sizes
         # What a busy machine does meanwhile is not the page's: the time is that of its own thread.
         await chromium.start_tracing(page=bob, categories=["toplevel", "devtools.timeline", "__metadata"])

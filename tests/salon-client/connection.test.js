@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { addresses, clientId, SalonClient } from "../../app/chat/static/salon-client/salon-client.js";
+import { WebSocket } from "./websocket.js";
 import { client, connected, DEADLINE, joined, Proxy, Server, until } from "./harness.js";
 
 let server, alice, bob, room;
@@ -298,6 +299,36 @@ test("a room that is not hers is refused, and the others are joined", async () =
   await until(() => told.refused.length === 2, "the refusals");
   assert.deepEqual(told.refused.map(({ room: { id }, code }) => [id, code]), [[foreign, "invalid_room"], [987654, "invalid_room"]]);
   assert.deepEqual([...salon.rooms.keys()], [room]);
+});
+
+test("the cookie of somebody else speaks for nobody", async () => {
+  await newRoom();
+  const key = await server.python(`
+from django.contrib.sessions.backends.db import SessionStore
+from chat.models import User
+user = User.objects.get(pk=${bob.id})
+session = SessionStore()
+session["_auth_user_id"] = str(user.pk)
+session["_auth_user_backend"] = "django.contrib.auth.backends.ModelBackend"
+session["_auth_user_hash"] = user.get_session_auth_hash()
+session.create()
+print(session.session_key)
+`);
+  class WithCookie extends WebSocket {
+    constructor(url) {
+      super(url, { Cookie: `sessionid=${key}` });
+    }
+  }
+  const { salon, told } = as({ ...alice, id: null }, server.port, { WebSocket: WithCookie });
+  const stored = await Promise.race([salon.join(room).send("It is me").done, (salon.connect(), until(() => told.ends.length, "a message"))]);
+  assert.equal(stored.sender, alice.id);
+  // Salon's own page, in a tab of before somebody else has signed in: it says nothing in her name.
+  const page = as({ id: alice.id, token: null }, server.port, { WebSocket: WithCookie });
+  page.salon.join(room).send("Who am I?");
+  page.salon.connect();
+  await until(() => page.told.ends.length, "the end");
+  assert.equal(page.told.ends[0].code, "identity_mismatch");
+  assert.equal(told.messages.length, 1);
 });
 
 test("who types is told, and that she has stopped", async () => {

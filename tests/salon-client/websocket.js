@@ -12,9 +12,9 @@ export class WebSocket {
   #buffer = Buffer.alloc(0);
   #closing = { code: 1006, reason: "" };
 
-  constructor(url) {
+  constructor(url, more = {}) {
     const key = randomBytes(16).toString("base64");
-    const headers = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Key": key, "Sec-WebSocket-Version": 13 };
+    const headers = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Key": key, "Sec-WebSocket-Version": 13, ...more };
     this.#request = request(url.replace(/^ws/, "http"), { headers, agent: false });
     this.#request.on("upgrade", (answer, socket, head) => {
       const expected = createHash("sha1").update(key + MAGIC).digest("base64");

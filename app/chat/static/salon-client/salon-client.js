@@ -240,6 +240,7 @@ export class SalonClient extends Emitter {
   #generation = 0;
   #token = null;
   #tokenAttempts = 0;
+  #isInAddress = false;
   #attempt = 0;
   #retryAfter = 0;
   #retryTimer = null;
@@ -334,7 +335,11 @@ export class SalonClient extends Emitter {
       this.#end("no_token", "There is no token to connect with.");
       return;
     }
-    const socket = new this.#options.WebSocket(this.#options.url);
+    // In the first frame, and not in the address: addresses are logged and copied. But where the browser has a cookie
+    // of somebody else for this host, only the address counts for more.
+    const address = new URL(this.#options.url);
+    if (this.#isInAddress && token) address.searchParams.set("token", token);
+    const socket = new this.#options.WebSocket(address.href);
     this.#socket = socket;
     socket.onopen = () => this.#opened(socket, token);
     socket.onmessage = ({ data }) => {
@@ -356,22 +361,25 @@ export class SalonClient extends Emitter {
   #opened(socket, token) {
     if (socket !== this.#socket) return;
     this._log("open");
-    // In the first frame, and not in the address: addresses are logged and copied.
-    const claim = this.userId ? { user_id: this.userId } : {};
-    if (token) this._event("auth", { ...claim, token });
+    // Nothing is said before it is sure for whom: the pong comes after the answer to this.
+    this._event("auth", { ...(this.userId ? { user_id: this.userId } : {}), ...(token ? { token } : {}) });
     this.#ping();
-    this.#joinAll([...this.rooms.values()]);
-    if (this.#status !== "online") this._event("user_status", { status: this.#status });
-    for (const entry of this.outbox) this.#transmit(entry);
-    for (const [room_id, seq] of this.#reads) this._event("read", { room_id, seq });
-    this.#reads.clear();
   }
 
-  /** The first answer: the server has let her in. */
+  /** The first pong: the server has let her in, as whom she said she is. */
   #settled() {
     clearTimeout(this.#connectTimer);
     this.#attempt = this.#tokenAttempts = this.#retryAfter = 0;
+    // What somebody does who is told of the state goes out at once, and not once more.
+    const rooms = [...this.rooms.values()];
+    const entries = [...this.outbox];
     this.#setState("connected");
+    if (this.state !== "connected") return;
+    this.#joinAll(rooms);
+    if (this.#status !== "online") this._event("user_status", { status: this.#status });
+    for (const entry of entries) this.#transmit(entry);
+    for (const [room_id, seq] of this.#reads) this._event("read", { room_id, seq });
+    this.#reads.clear();
   }
 
   #closed(code, reason) {
@@ -402,6 +410,17 @@ export class SalonClient extends Emitter {
     this.#token = null;
     // The first time at once: a token that has expired is nobody's trouble.
     this.#wait(this.#tokenAttempts === 1 ? 0 : this.#delay());
+  }
+
+  /** The cookie of somebody else spoke first. */
+  #mistaken({ code, error }) {
+    if (this.#options.token === null || this.#isInAddress) {
+      this.#end(code, error);
+      return;
+    }
+    this.#isInAddress = true;
+    this.#drop(4000);
+    this.#wait(0);
   }
 
   /** A link that is dead, without a word of the other side. */
@@ -546,9 +565,10 @@ export class SalonClient extends Emitter {
 
   // Frames
 
-  /** Send an event, if there is a connection; returns whether there was. */
+  /** Send an event, if there is a connection that is hers; returns whether there was. */
   _event(type, data = {}) {
     if (this.#socket?.readyState !== 1) return false;
+    if (this.state !== "connected" && type !== "auth" && type !== "ping") return false;
     const frame = { type, data, timestamp: new Date().toISOString() };
     if (data.room_id) frame.room_id = data.room_id;
     if (this.userId) frame.user_id = this.userId;
@@ -626,6 +646,8 @@ export class SalonClient extends Emitter {
     } else if (this.state === "connecting" && PASSING.has(data.code)) {
       // Not let in, and not thrown out either: what was asked for after it fails too.
       this.#lost("refused", { retryAfter: data.retry_after });
+    } else if (this.state === "connecting" && data.code === "identity_mismatch") {
+      this.#mistaken(data);
     } else if (this.state === "connecting" && data.code === "not_authenticated") {
       this.#drop(4000);
       this.#refused(data);
@@ -663,7 +685,7 @@ export class SalonClient extends Emitter {
     if (room) return room;
     room = new Room(this, id, options);
     this.rooms.set(id, room);
-    if (this.#socket?.readyState === 1) this.#joinAll([room]);
+    if (this.state === "connected") this.#joinAll([room]);
     return room;
   }
 
@@ -782,7 +804,7 @@ export class SalonClient extends Emitter {
 
   /** What an event over the WebSocket has no place for goes over HTTP, under the same name. */
   async #post(entry) {
-    if (this.#socket?.readyState !== 1 || entry._posting) return;
+    if (this.state !== "connected" || entry._posting) return;
     Object.defineProperty(entry, "_posting", { value: true, writable: true, configurable: true });
     const { room_id, content, client_id, extra_data } = entry;
     try {

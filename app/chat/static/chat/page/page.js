@@ -455,7 +455,7 @@ function showState() {
 
 function showEnd({ code, error }) {
   clearTimeout(bannerTimer);
-  const isOut = ["not_authenticated", "revoked", "invalid_token", "token_expired"].includes(code);
+  const isOut = ["not_authenticated", "revoked", "invalid_token", "token_expired", "identity_mismatch"].includes(code);
   byId("banner-text").textContent = isOut ? say("signed_out") : error;
   byId("banner").classList.add("final");
   byId("banner").hidden = false;
