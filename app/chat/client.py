@@ -32,7 +32,7 @@ class Asset:
 
 
 @require_safe
-def client_file(request: HttpRequest, name: str) -> HttpResponse:
+async def client_file(request: HttpRequest, name: str) -> HttpResponse:
     """`/client/v1/…`: the module and its types, for everybody, whatever origin the page has that loads them."""
     if name not in CLIENT_FILES:
         raise Http404
@@ -44,7 +44,7 @@ def client_file(request: HttpRequest, name: str) -> HttpResponse:
 
 
 @require_safe
-def page_file(request: HttpRequest, digest: str, name: str) -> HttpResponse:
+async def page_file(request: HttpRequest, digest: str, name: str) -> HttpResponse:
     """`/page/<digest>/…`: a part of the page. After an update, one that an old page asks for is the new one."""
     if (path := page_files().get(name)) is None:
         raise Http404
