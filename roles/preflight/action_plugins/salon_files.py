@@ -36,7 +36,10 @@ class ActionModule(ActionBase):
         declared = self._task.args.get("files") or []
         files = [self._file(entry, templates, task_vars) for entry in declared]
         result = self._execute_module(
-            module_name="salon_files", module_args={"directories": directories, "files": files}, task_vars=task_vars
+            module_name="salon_files",
+            module_args={"directories": directories, "files": files},
+            # A module notes in the host's journal what it was called with, and here that is what stands in the files.
+            task_vars=task_vars | {"ansible_no_target_syslog": True},
         )
         # It would show what stands in every file.
         result.pop("invocation", None)
