@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 from django.conf import settings
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest, parse_cookie
 from django.utils import timezone
+from django.utils.crypto import constant_time_compare
 
 from chat import claims, database, keys, sessions, sql
 from chat.batches import Batches
@@ -22,6 +24,9 @@ from chat.claims import Claims
 from chat.models import RevokedToken, User
 from chat.people import person
 from chat.protocol import ChatError, ErrorCode, SenderInfo
+
+SESSION = "session:"
+"""What the digest of a session begins with, here and in the log of changes; its key follows."""
 
 MAX_BATCH = 200
 """Tokens that are looked up together."""
@@ -34,8 +39,8 @@ KEPT_WITHOUT_END = timedelta(days=3650)
 class Identity:
     """Who is connected, and by what.
 
-    `expires_at`: from when on it counts no more (for a token, the leeway is in it). `issued_at` and `digest` are the
-    token's; None and "" for a session.
+    `expires_at`: from when on it counts no more (for a token, the leeway is in it). `issued_at` is the token's; None
+    for a session. `digest` is what the token is known by, or `SESSION` and the session's key.
     """
 
     person: SenderInfo
@@ -191,7 +196,7 @@ def identity_of_cookie(header: str) -> Identity | None:
         return None
     # The store itself would count from now on.
     session = Session.objects.filter(pk=key).first()
-    return Identity(person(user), session.expire_date, None, "") if session else None
+    return Identity(person(user), session.expire_date, None, f"{SESSION}{key}") if session else None
 
 
 def revoke_all(user: User) -> None:
@@ -215,22 +220,44 @@ def revoke_token(token: str) -> None:
 
 
 def refused(connected: Collection[tuple[int, datetime | None, str]]) -> set[tuple[int, datetime | None, str]]:
-    """Those of the connections (person id, `issued_at`, `digest`) that would be refused now, by two queries.
+    """Those of the connections (person id, `issued_at`, `digest`) that would be refused now, by at most three queries.
 
-    A connection by session ends with its person only; that a token expires, whoever has it must see to herself.
+    That a token or a session expires, whoever has it must see to herself.
     """
-    valid_after = dict(
-        User.objects.filter(pk__in={user_id for user_id, _, _ in connected}, is_active=True).values_list(
-            "pk", "tokens_valid_after"
-        )
-    )
-    digests = {digest for _, _, digest in connected if digest}
-    revoked = set(RevokedToken.objects.filter(pk__in=digests).values_list("pk", flat=True))
-    return {
-        (user_id, issued_at, digest)
-        for user_id, issued_at, digest in connected
-        if user_id not in valid_after or digest in revoked or (digest and _is_too_old(issued_at, valid_after[user_id]))
-    }
+    users = User.objects.filter(pk__in={user_id for user_id, _, _ in connected}, is_active=True)
+    users = users.only("password", "tokens_valid_after").in_bulk()
+    digests = {digest for _, _, digest in connected}
+    sessions = {digest for digest in digests if digest.startswith(SESSION)}
+    tokens = digests - sessions
+    revoked = set(RevokedToken.objects.filter(pk__in=tokens).values_list("pk", flat=True)) if tokens else set()
+    living = _living(sessions, users) if sessions else set()
+
+    def counts(user_id: int, issued_at: datetime | None, digest: str) -> bool:
+        if user_id not in users:
+            return False
+        if digest in sessions:
+            return (user_id, digest) in living
+        return digest not in revoked and not _is_too_old(issued_at, users[user_id].tokens_valid_after)
+
+    return {each for each in connected if not counts(*each)}
+
+
+def _living(digests: set[str], users: dict[int, User]) -> set[tuple[int, str]]:
+    """Of these sessions, those that are there and say who somebody is, with her id: she has neither logged out nor
+    another password by now."""
+    found = set()
+    for session in Session.objects.filter(pk__in={digest.removeprefix(SESSION) for digest in digests}):
+        said = session.get_decoded()
+        user = users.get(int(said.get(SESSION_KEY, 0)))
+        if user and _is_signed_by(user, said.get(HASH_SESSION_KEY, "")):
+            found.add((user.pk, f"{SESSION}{session.pk}"))
+    return found
+
+
+def _is_signed_by(user: User, signature: str) -> bool:
+    """Whether a session was made with her password of now, and with the secret key of now or one of before."""
+    valid = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+    return any(constant_time_compare(signature, each) for each in valid)
 
 
 def _is_too_old(issued_at: datetime | None, valid_after: datetime | None) -> bool:

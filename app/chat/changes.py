@@ -58,7 +58,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What has changed: memberships (room id, person id), rooms, people, tokens that were revoked; or `everything`."""
+    """What has changed: memberships (room id, person id), rooms, people, tokens that were revoked and sessions that
+    have ended, by their digests; or `everything`."""
 
     memberships: frozenset[tuple[int, int]] = frozenset()
     rooms: frozenset[int] = frozenset()

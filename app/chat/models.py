@@ -289,9 +289,9 @@ class Change(models.Model):
     """A line of the log in which the database itself notes who may be where, and who is who, no longer as before.
 
     Triggers write it, whoever makes the change. It concerns the membership of `user_id` in `room_id`; or, with only one
-    of them, the room or the person; or the revoked token `digest`; with none of them, anybody. `transaction` is
-    PostgreSQL's number of the transaction that wrote it. A line with `pruned_to` says that all lines before that place
-    in the log are gone.
+    of them, the room or the person; or `digest`, the revoked token or the session that has ended; with none of them,
+    anybody. `transaction` is PostgreSQL's number of the transaction that wrote it. A line with `pruned_to` says that
+    all lines before that place in the log are gone.
     """
 
     room_id = models.BigIntegerField(null=True)

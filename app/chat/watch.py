@@ -179,7 +179,7 @@ async def _look_at_connections(connected: Sequence[Connection]) -> None:
     refused = await database.look_up(auth.refused, {_evidence(connection.identity) for connection in connected})
     people = await database.look_up(persons, {connection.identity.person.id for connection in connected})
     error = protocol.encode_error(
-        ChatError(ErrorCode.REVOKED, "Your account was deactivated or your token revoked; log in again.")
+        ChatError(ErrorCode.REVOKED, "Your account was deactivated, or your token or session has ended; log in again.")
     )
     for connection in connected:
         identity = connection.identity

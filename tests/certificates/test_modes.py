@@ -210,10 +210,9 @@ class TestAcme:
         assert door.shown() == before
         host.check_output("systemctl reset-failed salon-certificate.service")
 
-    async def test_a_renewal_under_load(self, monkeypatch, door, trusts):
+    async def test_a_renewal_under_load(self, door, trusts):
         """Nobody is closed before the time of the old workers is over, and nobody misses a message."""
-        monkeypatch.setattr(testhost, "NAME", "salon-certificates")
-        host = testhost.Host()
+        host = testhost.Host("salon-certificates", door.domain)
         seats = population.seats(await host.shell("salon shell --verbosity 0", population.script()))
         people = PersonsDoor(door.address, door.domain, trusts["acme"])
         async with Crowd(seats, people, random.randrange(2**32)) as crowd:
@@ -268,7 +267,8 @@ def signed(name, key, issuer=None, signer=None, *, names=(), days=90.0, authorit
 
 class TestProvided:
     @pytest.fixture(scope="class")
-    def brought(self, tmp_path_factory):
+    @classmethod
+    def brought(cls, tmp_path_factory):
         """Files of an authority, as an operator has them: the variables, with what is given being otherwise."""
         directory = tmp_path_factory.mktemp("provided")
         root_key, middle_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -342,7 +342,8 @@ class TestProvided:
 
 class TestExternal:
     @pytest.fixture(scope="class")
-    def behind(self, outside_address):
+    @classmethod
+    def behind(cls, outside_address):
         return {"certificate_mode": "external", "nginx_trusted_proxies": [outside_address]}
 
     def test_a_proxy_has_to_be_named(self, converge, behind):

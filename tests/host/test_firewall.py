@@ -93,6 +93,25 @@ def test_what_was_tried_is_kept_once_it_is_confirmed(host, playbook, reachable):
     assert playbook("--tags", "firewall")[1] == 0
 
 
+@pytest.mark.parametrize(("text", "is_kept"), [("table inet own { }", True), ("table inet salon { }", False)])
+def test_rules_of_the_operators_own_are_kept_beside_ours(host, text, is_kept):
+    rules, kept = "/etc/nftables.conf", "/etc/nftables.conf.before-salon"
+    host.run_expect([0], f"cp {rules} /run/ours.nft && echo '{text}' >{rules}")
+    try:
+        host.run_expect([0], "salon-firewall try /run/ours.nft 60")
+        said = host.check_output("salon-firewall confirm")
+        assert (kept in said, host.file(kept).exists) == (is_kept, is_kept)
+        if is_kept:
+            assert host.file(kept).content_string == f"{text}\n"
+    finally:
+        host.run_expect([0], f"install -m 0644 /run/ours.nft {rules} && rm -f {kept}")
+
+
+def test_what_debian_has_shipped_is_not_kept(host):
+    """The first run has found it there."""
+    assert not host.file("/etc/nftables.conf.before-salon").exists
+
+
 def test_tables_of_others_stay(host, playbook):
     host.run_expect([0], "nft add table inet others")
     try:

@@ -50,6 +50,12 @@ def test_certificate_is_renewed_by_a_timer(host):
     host.run_expect([0], "systemctl start salon-certificate.service")
 
 
+def test_files_of_packages_are_looked_at_every_week(host):
+    """`make security-host` changes one of them."""
+    assert host.service("salon-debsums.timer").is_running
+    assert host.service("salon-debsums.timer").is_enabled
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_sandbox(host, service):
     instance = {"daphne@": "1", "postgresql@": host.check_output("ls /etc/postgresql") + "-main"}.get(service, "")
@@ -63,7 +69,7 @@ def test_units_are_sound(host):
     for number in (1, 2):
         verified = host.run(
             f"systemd-analyze verify --man=no daphne@{number}.service daphne@{number}.socket nginx.service"
-            " salon-certificate.service salon-certificate.timer"
+            " salon-certificate.service salon-certificate.timer salon-debsums.service salon-debsums.timer"
         )
         assert verified.rc == 0, verified.stderr
 

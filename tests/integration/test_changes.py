@@ -78,6 +78,12 @@ USER, ROOM, MEMBERSHIP = "{user}", "{room}", "[{room}, {user}]"
         ('sql("UPDATE chat_user SET is_active = %s WHERE id = {user}", False)', {"people": USER}),
         ('sql("UPDATE chat_user SET tokens_valid_after = %s WHERE id = {user}", timezone.now())', {"people": USER}),
         ("auth.revoke_all(User.objects.get(pk={user}))", {"people": USER}),
+        ('sql("UPDATE chat_user SET password = %s WHERE id = {user}", "x{user}")', {"people": USER}),
+        (
+            "from django.contrib.sessions.models import Session\n"
+            "Session.objects.create(pk='s{room}', session_data='', expire_date=timezone.now()).delete()",
+            {"tokens": '"session:s{room}"'},
+        ),
         ('sql("UPDATE chat_chatroom SET name = %s WHERE id = {room}", "Renamed")', {"rooms": ROOM}),
         ('sql("UPDATE chat_chatroom SET room_type = %s WHERE id = {room}", "announcement")', {"rooms": ROOM}),
         ('sql("UPDATE chat_chatroom SET is_deleted = %s WHERE id = {room}", True)', {"rooms": ROOM}),
@@ -127,6 +133,7 @@ def test_what_is_logged(log, club, dora, alice, carol, code, expected):
         'sql("UPDATE chat_chatroom SET last_seq = last_seq + 1, last_update = last_update, details = %s", "D")',
         'sql("UPDATE chat_membership SET read_seq = read_seq + 1, delivered_seq = delivered_seq, user_id = user_id")',
         'User.objects.create(username="{new}")',
+        'sql("UPDATE chat_user SET password = password")',
         'rooms.create_room("Empty", [])',
         "with transaction.atomic(): User.objects.filter(pk={user}).delete(); transaction.set_rollback(True)",
     ],

@@ -170,6 +170,7 @@ class TestHeaders:
         assert headers["X-Frame-Options"] == "DENY"
         assert headers["Referrer-Policy"] == "same-origin"
         assert headers["Permissions-Policy"]
+        assert "no-store" in headers["Cache-Control"]
         assert "<style" not in page
         assert not re.search(r"<script(?![^>]* src=)(?![^>]*json)", page)
 

@@ -83,3 +83,52 @@ async def test_a_session_that_was_signed_out_opens_nothing(target, pupil):
     async with connected(target, additional_headers=cookie) as nobody:
         await nobody.send("ping")
         await nobody.error("not_authenticated")
+
+
+async def all_ended(*clients):
+    for client in clients:
+        await client.error("revoked")
+        assert await client.closed() == 4401
+
+
+async def test_a_log_out_ends_what_its_session_has_open_everywhere(target, pupil):
+    session, another = BrowserSession(target), BrowserSession(target)
+    for each in (session, another):
+        each.login(pupil[0], PASSWORD)
+    own, others = ({"Cookie": each.cookie_header} for each in (session, another))
+    async with (
+        connected(target, additional_headers=own) as here,
+        connected(target, additional_headers=own, process=1) as there,
+        connected(target, additional_headers=others) as elsewhere,
+    ):
+        for client in (here, there, elsewhere):
+            await client.settle()
+        session.submit("/", {}, action="/logout/")
+        await all_ended(here, there)
+        await elsewhere.settle()
+
+
+NEW_PASSWORD = """
+from chat.models import User
+user = User.objects.get(username={!r})
+user.set_password("another long passphrase")
+user.save()
+"""
+
+
+async def test_a_new_password_ends_what_sessions_have_open_and_no_token(target, pupil):
+    username = f"{pupil[0]}-new"
+    target.manage("create_user", username, "--role", "student", "--password-stdin", stdin=f"{PASSWORD}\n")
+    session = BrowserSession(target)
+    session.login(username, PASSWORD)
+    cookie = {"Cookie": session.cookie_header}
+    async with (
+        connected(target, additional_headers=cookie) as here,
+        connected(target, additional_headers=cookie, process=1) as there,
+        connected(target, target.manage("create_token", username)) as by_token,
+    ):
+        for client in (here, there, by_token):
+            await client.settle()
+        target.manage("shell", "--verbosity=0", "--command", NEW_PASSWORD.format(username))
+        await all_ended(here, there)
+        await by_token.settle()

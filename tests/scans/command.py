@@ -52,6 +52,7 @@ def say(line: str) -> None:
 
 
 def _page(results: list[tuple[str, tools.Scan]], tried: list[Attack], versions: list[str]) -> str:
+    here = machine()
     findings = [f"- {line}" for name, scan in results if "known" in name for line in scan.findings]
     return TEXT.format(
         results="\n".join(f"| {name} | {scan.result} |" for name, scan in results),
@@ -63,7 +64,7 @@ def _page(results: list[tuple[str, tools.Scan]], tried: list[Attack], versions: 
             for each in tried
         )
         or "| none | | | | | |",
-        machine=machine(),
+        machine=f"{here['processor']}, {here['cores']} cores, Linux {here['kernel']}",
         versions=", ".join(versions),
         when=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )

@@ -35,6 +35,7 @@ def load(name, path):
 
 managed = load("managed", "tests/host/managed.py")
 build_release = load("build_release", "roles/daphne/files/build_release.py")
+salon_redis = load("salon_redis", "roles/daphne/filter_plugins/salon_redis.py")
 salon_inventory = load("salon_inventory", "roles/preflight/filter_plugins/salon_inventory.py")
 
 
@@ -265,6 +266,7 @@ class TestInventory:
             ("firewall_ssh_networks", ["school.example.org"], "holds addresses and networks"),
             ("firewall_peers", ["192.0.2.0/24; accept"], "holds addresses and networks"),
             ("postgresql_networks", ["all"], "holds addresses and networks"),
+            ("postgresql_writable_paths", ["srv/wal"], "holds directories on the host"),
         ],
     )
     def test_a_wrong_value(self, mistakes, name, value, said):
@@ -528,6 +530,21 @@ class TestTemplates:
         assert {"IPAddressDeny=any", "IPAddressAllow=localhost 192.0.2.8"} < set(linked)
         assert "PrivateNetwork=yes" not in linked
 
+    def test_what_postgresql_starts_gets_out_where_the_operator_wants_it(self):
+        def sandbox(**given):
+            return set(self.render("etc/systemd/system/postgresql@.service.d/salon.conf", **given).splitlines())
+
+        alone = {"PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX", "IPAddressDeny=any"}
+        linked = {"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"}
+        assert alone <= sandbox()
+        assert linked | {"IPAddressDeny=any"} <= sandbox(postgresql_addresses=["*"])
+        for given in ({}, {"postgresql_addresses": ["*"]}):
+            lifted = sandbox(postgresql_programs_networked=True, postgresql_writable_paths=["/srv/wal"], **given)
+            assert linked <= lifted
+            assert not [line for line in lifted if line.startswith(("PrivateNetwork", "IPAddress"))]
+            [writable] = [line for line in lifted if line.startswith("ReadWritePaths=")]
+            assert writable.endswith(" -/run/postgresql /srv/wal")
+
     def test_redis_and_postgresql_have_no_port_unless_they_are_given_one(self):
         redis, postgresql = "etc/redis/redis.conf", "etc/salon/postgresql.conf"
         assert "port 0" in self.render(redis).splitlines()
@@ -553,6 +570,46 @@ class TestTemplates:
         assert f"user salon on {hashes} {rights}" in two.splitlines()
         assert "user watcher on nopass +ping" in known.splitlines()
         assert "known" not in known.split()
+        # On a host of an earlier Salon, until its processes have been restarted.
+        for password, opened in (("", "nopass"), ("known", f"#{hashlib.sha256(b'known').hexdigest()}")):
+            rendered = self.render("etc/redis/redis.conf", redis_nameless=True, redis_password=password)
+            assert f"user default on {opened} ~* &* +@all" in rendered.splitlines()
+            assert "user default off" not in rendered
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "unix:///run/redis/redis-server.sock",
+            "unix://:secret@/run/redis/redis-server.sock?db=1",
+            "redis://:secret@127.0.0.1:6379/0",
+            "redis://localhost",
+            "redis://default:secret@Chat.example.org",
+            "rediss://:secret@[2001:db8::7]/0",
+        ],
+    )
+    def test_an_address_that_our_redis_does_not_take_is_refused(self, url):
+        here = ["chat.example.org", "2001:db8::7"]
+        said = salon_redis.salon_redis_mistake(url, "/run/redis/redis-server.sock", 6379, here)
+        assert "this host's Redis lets in nobody but salon: write " in said
+        assert "secret" not in said
+        [wanted] = re.findall(r"write (\S+), with", said)
+        assert salon_redis.salon_redis_mistake(wanted, "/run/redis/redis-server.sock", 6379, here) == ""
+
+    @pytest.mark.parametrize(
+        ("url", "port"),
+        [
+            ("unix://salon:@/run/redis/redis-server.sock", 0),
+            ("unix:///run/another.sock", 0),
+            ("redis://:secret@192.0.2.8:6379/0", 6379),
+            # Ours has no port, or another one.
+            ("redis://:secret@127.0.0.1:6379/0", 0),
+            ("redis://:secret@127.0.0.1:6380/0", 6379),
+            ("redis+sentinel://:secret@a:26379,b:26379/master/0", 6379),
+            ("redis://[", 6379),
+        ],
+    )
+    def test_other_addresses_of_redis_are_the_operators(self, url, port):
+        assert salon_redis.salon_redis_mistake(url, "/run/redis/redis-server.sock", port, ["chat"]) == ""
 
     def test_the_application_gives_its_name_to_redis(self):
         for password in ("", "kn.own~"):

@@ -293,24 +293,42 @@ class TestProbe:
             server.shutdown()
 
     def test_the_host_itself(self, door):
-        assert probe.mistakes("mark", ["localhost"]) == []
+        assert probe.look("mark", ["localhost"]) == ([], [])
 
     @pytest.mark.parametrize(("status", "text"), [(200, "another"), (404, "mark"), (308, "")])
     def test_somebody_else(self, door, status, text):
         door.status, door.text = status, text
-        [sentence] = probe.mistakes("mark", ["localhost"])
+        [sentence], _ = probe.look("mark", ["localhost"])
         assert sentence == (
             f"localhost leads to 127.0.0.1, and it is not this host that answers there (status {status}): correct the"
             " name's A and AAAA records in the DNS."
         )
 
     def test_every_address_counts(self, door, monkeypatch):
-        monkeypatch.setattr(probe, "addresses", lambda _: ["127.0.0.1", "::1"])
-        [sentence] = probe.mistakes("mark", ["localhost"])
-        assert f"nothing answers for localhost at port {probe.PORT} of ::1 (" in sentence
+        monkeypatch.setattr(probe, "addresses", lambda _: ["127.0.0.1", "127.0.0.2"])
+        [sentence], _ = probe.look("mark", ["localhost"])
+        assert f"nothing answers for localhost at port {probe.PORT} of 127.0.0.2 (" in sentence
+
+    def test_an_address_without_a_way_to_it_is_told_and_no_mistake(self, door, monkeypatch):
+        """As there is none to one of IPv6 on a machine that has only the other kind."""
+        monkeypatch.setattr(probe, "addresses", lambda _: ["127.0.0.1", "240.0.0.1"])
+        monkeypatch.setattr(probe, "has_way", lambda address: address != "240.0.0.1")
+        assert probe.look("mark", ["localhost"]) == (
+            [],
+            ["localhost was not tried at 240.0.0.1, to which there is no way from here."],
+        )
+        monkeypatch.setattr(probe, "addresses", lambda _: ["240.0.0.1"])
+        [sentence], untried = probe.look("mark", ["localhost"])
+        assert sentence.startswith("localhost leads to 240.0.0.1, and there is no way to it from here: name a host")
+        assert untried == []
+
+    def test_which_ways_there_are(self):
+        assert probe.has_way("127.0.0.1")
+        # Nobody has a way to where nothing but a link begins, without saying which.
+        assert not probe.has_way("fe80::1")
 
     def test_a_name_that_is_nowhere(self):
-        [sentence] = probe.mistakes("mark", ["nowhere.invalid"])
+        [sentence], _ = probe.look("mark", ["nowhere.invalid"])
         assert sentence.startswith("nowhere.invalid has no address in the DNS (")
 
 

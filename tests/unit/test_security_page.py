@@ -30,6 +30,11 @@ def test_a_file(path):
     assert (ROOT / path).exists()
 
 
+@pytest.mark.parametrize("page", sorted(set(re.findall(r"\]\(([\w.-]+\.md)\)", PAGE))))
+def test_a_page_beside_it(page):
+    assert (ROOT / "docs" / page).exists()
+
+
 def test_every_requirement_stands_there_once():
     rows = re.findall(r"^\| ((?:\d+\.\d+\.\d+(?:, )?)+) \|", PAGE, re.MULTILINE)
     counted = Counter(number for row in rows for number in row.split(", "))

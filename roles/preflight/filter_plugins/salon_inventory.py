@@ -67,6 +67,7 @@ FORMATS = {
     "firewall_ssh_networks": (NETWORK, NETWORKS_SENTENCE),
     "firewall_peers": (NETWORK, NETWORKS_SENTENCE),
     "postgresql_networks": (NETWORK, NETWORKS_SENTENCE),
+    "postgresql_writable_paths": (r"/[\w.@/-]+", "holds directories on the host like /srv/wal"),
     "postgresql_owner_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "redis_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),
     "postgresql_password": (r"[\w.~-]*", "has letters, digits or any of . ~ _ -, as an address takes them"),

@@ -93,11 +93,19 @@ from datetime import timedelta
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
 from chat import auth
 from chat.models import User
 
 def person(name, **fields):
     return User.objects.create(username=f"{name}-{timezone.now().timestamp()}", **fields)
+
+def session(user, signature=None):
+    store = SessionStore()
+    store[SESSION_KEY], store[HASH_SESSION_KEY] = str(user.pk), signature or user.get_session_auth_hash()
+    store.save()
+    return auth.SESSION + store.session_key
 
 now = timezone.now()
 earlier, later = now - timedelta(minutes=1), now + timedelta(minutes=1)
@@ -108,16 +116,19 @@ revoked = auth.claims.digest(token)
 connected = {
     "good": (good.pk, earlier, "d1"),
     "no iat": (good.pk, None, "d2"),
-    "session": (good.pk, None, ""),
+    "session": (good.pk, None, session(good)),
+    "somebody else's session": (good.pk, None, session(old)),
+    "session of another password": (good.pk, None, session(good, "x" * 64)),
+    "session that is gone": (good.pk, None, auth.SESSION + "g" * 32),
     "revoked": (good.pk, earlier, revoked),
     "away": (away.pk, later, "d3"),
-    "away by session": (away.pk, None, ""),
+    "away by session": (away.pk, None, session(away)),
     "nobody": (2**63 - 1, later, "d4"),
     "too old": (old.pk, earlier, "d5"),
     "too old without iat": (old.pk, None, "d6"),
     "of the moment": (old.pk, now, "d7"),
     "newer": (old.pk, later, "d8"),
-    "old but by session": (old.pk, None, ""),
+    "old but by session": (old.pk, None, session(old)),
 }
 with CaptureQueriesContext(connection) as queries:
     refused = auth.refused(connected.values())
@@ -128,8 +139,9 @@ assert auth.refused(set()) == set()
 
 def test_who_of_the_connected_is_refused_now(target):
     names, queries = json.loads(target.manage("shell", "--verbosity=0", "--command", LOOK))
-    assert names == ["away", "away by session", "nobody", "revoked", "too old", "too old without iat"]
-    assert queries <= 2
+    ended = ["session of another password", "session that is gone", "somebody else's session"]
+    assert names == sorted(["away", "away by session", "nobody", "revoked", "too old", "too old without iat", *ended])
+    assert queries <= 3
 
 
 CLEAN_UP = """
