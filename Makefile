@@ -26,7 +26,7 @@ run: .venv/app ## Start the chat on HOST:PORT (localhost:8000), with everything 
 	@exec $(BIN)/python app/manage.py demo --host "$(HOST)" --port "$(PORT)"
 
 .PHONY: test
-test: lint unit integration browser molecule faults-short ## Run every check, cheapest first
+test: lint unit integration client browser molecule faults-short ## Run every check, cheapest first
 
 .PHONY: lint
 lint: .venv/tests ## ruff, bandit and ansible-lint
@@ -55,8 +55,29 @@ integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL an
 # Each of two processes takes a file at a time, with servers of its own: most of these tests wait most of the time.
 TWO := --numprocesses 2 --dist loadfile
 
+.PHONY: client
+client: .venv/tests ## salon-client under Node, against a server that is killed, restarted, slowed and cut
+	tests/system-packages node
+	PYTHON=$(BIN)/python node --test --test-concurrency=1 tests/salon-client/*.test.js
+
+.PHONY: accessibility
+accessibility: .venv/tests ## axe-core on every screen, and Lighthouse (needs the npm registry; eight minutes)
+	tests/system-packages chromium node npm
+	npm ci --prefix tests/accessibility --ignore-scripts --no-audit --no-fund
+	$(BIN)/pytest tests/accessibility
+
+.PHONY: example
+example: .venv/tests ## Build examples/nextjs, and talk in it (needs the npm registry)
+	tests/system-packages chromium node npm
+	$(BIN)/pytest tests/example
+
+.PHONY: screenshots
+screenshots: .venv/tests ## Pictures of every screen, under build/screenshots
+	tests/system-packages chromium
+	$(BIN)/pytest tests/browser/screenshots.py
+
 .PHONY: browser
-browser: .venv/tests ## The page, with two people in two browsers
+browser: .venv/tests ## The page, with two and three people in browsers
 	tests/system-packages chromium
 	$(BIN)/pytest tests/browser
 

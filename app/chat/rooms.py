@@ -244,6 +244,26 @@ def _add(room: ChatRoom, users: list[User]) -> None:
     members_added.send(ChatRoom, room=room, users=users)
 
 
+def people_known_to(user: User, text: str) -> QuerySet[User]:
+    """Whom she may write to, by name: everybody for those who may moderate, else those who share a room with her."""
+    found = User.objects.filter(is_active=True).exclude(pk=user.pk)
+    if not may_moderate(user.role):
+        found = found.filter(pk__in=people_sharing_a_room(user.pk))
+    for word in text.split():
+        found = found.filter(Q(first_name__icontains=word) | Q(last_name__icontains=word) | Q(username__icontains=word))
+    return found.order_by("first_name", "last_name", "username")
+
+
+def leave_room(user: User, room: ChatRoom) -> None:
+    """Take herself out of a room. Raises `ChatError` (`forbidden`): in a class, an announcement or a parents' room only
+    those who may moderate decide who is in it, and a private one stays with its two people."""
+    if room.room_type == RoomType.PRIVATE:
+        raise private_stays()
+    if room.room_type != RoomType.GROUP:
+        require_moderator(user, "leave this room")
+    room.memberships.get(user=user).delete()
+
+
 def private_stays() -> ChatError:
     """What somebody is told who would change who is in a private room."""
     return ChatError(ErrorCode.FORBIDDEN, "A private room stays with its two people; make a group for more.")

@@ -3,46 +3,35 @@
 import asyncio
 import functools
 
-import msgspec
 from django.contrib.auth.decorators import login_required
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.utils.translation import gettext as _
 
-from chat import asyncapi, database, messages, rooms, services
+from chat import asyncapi, database, overview, services
 from chat.hub import hub
-from chat.people import person
 from chat.protocol import ChatError
 from chat.services import Service
+from salon.pages import PAGE_POLICY
 
-NEWEST = 50
-"""Messages of each room that the page starts with."""
+TALK_POLICY = f"{PAGE_POLICY}; media-src 'self'"
+"""Where people talk, they play voice notes too; and they may record them, which no other page may."""
 
 
 @login_required
 def index(request: HttpRequest) -> HttpResponse:
     """My rooms and what was said in them last; what follows comes over the WebSocket."""
-    mine = [
-        {"id": room.pk, "name": rooms.shown_name(room, request.user), "messages": _newest(room.pk)}
-        for room in rooms.rooms_of(request.user)
-    ]
-    start = {
-        "user": {"id": request.user.pk, "name": person(request.user).name},
-        "rooms": mine,
-        "words": {
-            "connected": _("Connected"),
-            "connecting": _("Connecting…"),
-            "deleted": _("This message was deleted"),
-            "refused": _("Signed out. Sign in again."),
-            "typing": _("%s is typing…"),
-        },
-    }
-    return render(request, "chat/index.html", {"start": start})
-
-
-def _newest(room_id: int) -> list[dict]:
-    return [msgspec.to_builtins(messages.message_data(each)) for each in messages.newest(room_id, NEWEST)]
+    modules = ("dom.js", "bubble.js", "timeline.js", "composer.js", "dialogs.js", "salon-client.js")
+    answer = render(
+        request,
+        "chat/index.html",
+        {"start": overview.start(request), "role": request.user.get_role_display(), "modules": modules},
+    )
+    answer["Content-Security-Policy"] = TALK_POLICY
+    answer["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(self)"
+    # Of the browser's own memory, it would show what was said to whoever uses the machine next.
+    answer["Cache-Control"] = "no-store"
+    return answer
 
 
 async def healthz(request: HttpRequest) -> HttpResponse:

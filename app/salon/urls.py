@@ -3,9 +3,10 @@
 from django.contrib import admin
 from django.contrib.auth import views as auth_views
 from django.urls import include, path
+from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from chat import logins, views
+from chat import client, logins, views
 
 login = auth_views.LoginView.as_view(authentication_form=logins.LoginForm, redirect_authenticated_user=True)
 admin.site.login_form = logins.AdminLoginForm
@@ -14,12 +15,15 @@ urlpatterns = [
     path("", views.index, name="index"),
     path("login/", logins.throttled(login), name="login"),
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),
+    path("language/", set_language, name="language"),
     path("admin/login/", logins.throttled(admin.site.login)),
     path("admin/", admin.site.urls),
     path("chats/", include("chat.api.urls")),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="openapi", template_name="chat/docs.html"), name="docs"),
     path("docs/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("docs/asyncapi.json", views.websocket_document, name="asyncapi"),
+    path("client/v1/<str:name>", client.client_file, name="client"),
+    path("page/<str:digest>/<str:name>", client.page_file, name="page-file"),
     path("healthz", views.healthz),
     path("readyz", views.readyz),
 ]

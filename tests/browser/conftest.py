@@ -1,4 +1,4 @@
-"""Two people, each at a browser of her own, at an embedded server."""
+"""People, each at a browser of her own, at an embedded server."""
 
 import shutil
 from contextlib import asynccontextmanager
@@ -9,21 +9,41 @@ from playwright.async_api import async_playwright
 from target import salon
 
 PASSWORD = "a good long passphrase"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    # A microphone that hums, and is allowed.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+PEOPLE = (
+    ("alice", "Alice Martin", "teacher"),
+    ("bob", "Bob Diallo", "student"),
+    ("carol", "Carol Weiss", "parent"),
+)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with salon(tmp_path_factory.mktemp("browser"), {}) as target:
-        for username, name, role in (("alice", "Alice Martin", "teacher"), ("bob", "Bob Diallo", "student")):
+    # A token ends when it says so, and no test waits for the tolerance of clocks.
+    with salon(tmp_path_factory.mktemp("browser"), {"SALON_TOKEN_LEEWAY": "0"}) as target:
+        for username, name, role in PEOPLE:
             arguments = ("--name", name, "--role", role, "--password-stdin")
             target.manage("create_user", username, *arguments, stdin=f"{PASSWORD}\n")
         target.manage("create_user", "olga", "--superuser", "--password-stdin", stdin=f"{PASSWORD}\n")
-        target.manage("create_room", "Class 5B", "--member", "alice", "bob")
         yield target
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
+def room(server):
+    """A room of alice, bob and carol in which nothing was said yet; its name is the one that was used last."""
+    return int(server.manage("create_room", "Class 5B", "--member", "alice", "bob", "carol"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chromium():
     path = shutil.which("chromium")
     assert path, "chromium is not installed; tests/system-packages chromium installs it"
@@ -35,21 +55,29 @@ async def chromium():
 
 @pytest.fixture
 def at_a_browser(chromium, server):
-    """Opens the page for a person who speaks `locale`, signed in where `username` is given; no script may fail, and
-    nothing may need what the page's Content-Security-Policy forbids."""
+    """Opens the page for a person who speaks `locale`, signed in where `username` is given; no script may fail, nothing
+    may need what the page's Content-Security-Policy forbids, and nothing may be asked of another host."""
 
     @asynccontextmanager
-    async def open_page(username=None, locale="en-GB"):
-        context = await chromium.new_context(base_url=server.urls[0], locale=locale)
+    async def open_page(username=None, locale="en-GB", path="/", base_url=None, **options):
+        url = base_url or server.urls[0]
+        context = await chromium.new_context(base_url=url, locale=locale, **options)
         page = await context.new_page()
+        page.set_default_timeout(20_000)
         problems = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
-        await page.goto("/")
+        page.on("dialog", lambda dialog: problems.append(f"A script ran: {dialog.message}"))
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith((url, "data:", "blob:")) else problems.append(request.url),
+        )
+        await page.goto(path)
         if username:
             await page.locator("[name=username]").fill(username)
             await page.locator("[name=password]").fill(PASSWORD)
-            await page.locator("main button").click()
+            await page.locator("main button.primary").click()
+            await page.wait_for_url(lambda found: "/login/" not in found)
         yield page
         await context.close()
         assert problems == []

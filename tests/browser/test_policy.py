@@ -1,6 +1,9 @@
 """The other pages, under the Content-Security-Policy that they come with: what breaks it fails in `at_a_browser`."""
 
+import pytest
 from playwright.async_api import expect
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_the_admin_works(at_a_browser):
@@ -16,7 +19,7 @@ async def test_the_admin_works(at_a_browser):
         await expect(page.locator(".messagelist .success")).to_contain_text("Choir")
         await page.goto("/admin/chat/user/")
         await page.locator("#action-toggle").check()
-        await expect(page.locator(".action-counter")).to_contain_text("of 3 selected")
+        await expect(page.locator(".action-counter")).to_contain_text("of 4 selected")
 
 
 async def test_the_description_of_the_api_is_shown(at_a_browser):

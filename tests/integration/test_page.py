@@ -34,7 +34,9 @@ def test_my_rooms_are_there_and_nothing_is_markup(target, pupil):
     session.login(pupil[0], PASSWORD)
     status, _, page = session.get("/")
     assert status == 200
-    assert "Maths &amp; &lt;i&gt;more&lt;/i&gt;" in page
+    assert r"Maths \u0026 \u003Ci\u003Emore\u003C/i\u003E" in page
+    assert "Ida &lt;b&gt;Noor&lt;/b&gt;" in page
+    assert "<i>more" not in page
     assert "<b>Noor</b>" not in page
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from chat import messages, protocol
 from chat.messages import DeliveryStatus, message_data
 from chat.models import ChatMessage, ChatRoom, Membership, RoomType, School, User
-from chat.protocol import MessageData
+from chat.protocol import MessageData, SenderInfo
 
 NEWEST = 50
 """Messages that a room is shown with."""
@@ -100,6 +100,12 @@ class MessagePage(Struct, frozen=True):
     next: str | None
     previous: str | None
     results: list[ChatMessageData]
+
+
+class People(Struct, frozen=True):
+    """People whom the caller may write to."""
+
+    results: list[SenderInfo]
 
 
 class ReadMark(Struct, frozen=True):
@@ -202,6 +208,6 @@ def room_detail(room: ChatRoom, user: User) -> RoomDetail:
 
 def components() -> dict[str, Any]:
     """The JSON Schemas of all answers, by name."""
-    answers = [Room, RoomDetail, RoomPage, ChatMessageData, MessagePage, ReadMark, Problem]
+    answers = [Room, RoomDetail, RoomPage, ChatMessageData, MessagePage, People, ReadMark, Problem]
     _, found = msgspec.json.schema_components(answers, ref_template="#/components/schemas/{name}")
     return found

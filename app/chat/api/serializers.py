@@ -281,6 +281,12 @@ class Page(serializers.Serializer):
         return min(limit, MAX_PAGE)
 
 
+class PeopleQuery(serializers.Serializer):
+    """Which people."""
+
+    name = Text(required=False, allow_blank=True, max_length=200, help_text="Part of the name, or several words of it.")
+
+
 class RoomQuery(Page):
     """Which rooms."""
 

@@ -10,6 +10,8 @@ urlpatterns = [
     path("rooms/create_group/", views.CreateGroup.as_view()),
     path("rooms/<str:key>/", views.Room.as_view()),
     path("rooms/<str:key>/mark_as_read/", views.MarkAsRead.as_view()),
+    path("rooms/<str:key>/leave/", views.Leave.as_view()),
+    path("people/", views.People.as_view()),
     path("messages/", views.Messages.as_view()),
     path("messages/create/", views.CreateMessage.as_view()),
     path("messages/<int:pk>/", views.Message.as_view()),

@@ -38,6 +38,9 @@ from chat.protocol import ChatError, ErrorCode
 
 View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
+PEOPLE = 20
+"""People that a search finds at most: whoever wants another one writes more of her name."""
+
 ROOM_KEY = OpenApiParameter("key", OpenApiTypes.STR, OpenApiParameter.PATH, description="The room's id or uuid.")
 
 
@@ -228,6 +231,32 @@ class Room(ChatView):
         """Delete a room for everybody; it is marked as deleted, and kept."""
         rooms.delete_room(request.user, self.room(key))
         return Response(status=204)
+
+
+@extend_schema(parameters=[ROOM_KEY])
+class Leave(ChatView):
+    """Myself in a room."""
+
+    @extend_schema(operation_id="leave_room", request=None, responses=answers(None, named=True, writes=True))
+    def post(self, request: Request, key: str) -> Response:
+        """Leave a group. A class is left by whoever may moderate, and a private room by nobody."""
+        rooms.leave_room(request.user, self.room(key))
+        return Response(status=204)
+
+
+class People(ChatView):
+    """People whom I may write to."""
+
+    @extend_schema(
+        operation_id="list_people",
+        parameters=[serializers.PeopleQuery],
+        responses=answers(representation.People),
+    )
+    def get(self, request: Request) -> Response:
+        """The first twenty of the people whom I may write to, by name: all, or those who share a room with me."""
+        name = self.query(serializers.PeopleQuery).get("name", "")
+        found = rooms.people_known_to(request.user, name)[:PEOPLE]
+        return respond(representation.People([person(user) for user in found]))
 
 
 @extend_schema(parameters=[ROOM_KEY])
