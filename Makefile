@@ -42,7 +42,7 @@ PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 molecule/certificates/
 
 .PHONY: unit
 unit: .venv/tests ## Tests without a server
-	$(BIN)/pytest $(TWO) tests/unit
+	$(BIN)/pytest tests/unit
 
 .PHONY: fuzz
 fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter of an hour)
@@ -51,9 +51,7 @@ fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter
 .PHONY: integration
 integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis
 	tests/system-packages postgresql redis nginx
-	$(BIN)/pytest $(TWO) tests/integration
-# Each of two processes takes a file at a time, with servers of its own: most of these tests wait most of the time.
-TWO := --numprocesses 2 --dist loadfile
+	$(BIN)/pytest tests/integration
 
 .PHONY: client
 client: .venv/tests ## salon-client under Node, against a server that is killed, restarted, slowed and cut
