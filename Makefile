@@ -56,7 +56,7 @@ integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL an
 .PHONY: client
 client: .venv/tests ## salon-client under Node, against a server that is killed, restarted, slowed and cut
 	tests/system-packages node
-	PYTHON=$(BIN)/python node --test --test-concurrency=1 tests/salon-client/*.test.js
+	PYTHON=$(BIN)/python node --test --test-concurrency=1 tests/salon-client/*.test.mjs
 
 .PHONY: accessibility
 accessibility: .venv/tests ## axe-core on every screen, and Lighthouse (needs the npm registry; eight minutes)
