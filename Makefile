@@ -56,7 +56,7 @@ integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL an
 .PHONY: client
 client: .venv/tests ## salon-client under Node, against a server that is killed, restarted, slowed and cut
 	tests/system-packages node
-	for each in tests/salon-client/*.test.js; do PYTHON=$(BIN)/python node --test "$$each"; done
+	for each in tests/salon-client/*.test.mjs; do PYTHON=$(BIN)/python node --test "$$each"; done
 # One file after the other; Debian 12's Node has no option for that.
 
 .PHONY: accessibility
