@@ -267,7 +267,8 @@ def signed(name, key, issuer=None, signer=None, *, names=(), days=90.0, authorit
 
 class TestProvided:
     @pytest.fixture(scope="class")
-    def brought(self, tmp_path_factory):
+    @classmethod
+    def brought(cls, tmp_path_factory):
         """Files of an authority, as an operator has them: the variables, with what is given being otherwise."""
         directory = tmp_path_factory.mktemp("provided")
         root_key, middle_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -341,7 +342,8 @@ class TestProvided:
 
 class TestExternal:
     @pytest.fixture(scope="class")
-    def behind(self, outside_address):
+    @classmethod
+    def behind(cls, outside_address):
         return {"certificate_mode": "external", "nginx_trusted_proxies": [outside_address]}
 
     def test_a_proxy_has_to_be_named(self, converge, behind):

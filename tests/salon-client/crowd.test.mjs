@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { client, DEADLINE, joined, Proxy, Server, until } from "./harness.js";
+import { client, DEADLINE, joined, Proxy, Server, until } from "./harness.mjs";
 
 const CLIENTS = 200;
 

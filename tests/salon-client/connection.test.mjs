@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { addresses, clientId, SalonClient } from "../../app/chat/static/salon-client/salon-client.js";
-import { WebSocket } from "./websocket.js";
-import { client, connected, DEADLINE, joined, Proxy, Server, until } from "./harness.js";
+import { WebSocket } from "./websocket.mjs";
+import { client, connected, DEADLINE, joined, Proxy, Server, until } from "./harness.mjs";
 
 let server, alice, bob, room;
 const open = [];

@@ -7,7 +7,7 @@ import { connect, createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { SalonClient } from "../../app/chat/static/salon-client/salon-client.js";
-import { WebSocket } from "./websocket.js";
+import { WebSocket } from "./websocket.mjs";
 
 globalThis.crypto ??= webcrypto;
 
