@@ -59,7 +59,7 @@ async def test_what_is_not_committed(application, controller, releases):
     application.append("chat/__init__.py", "\n# not committed\n")
     run = await controller.play("deploy")
     assert run.status != 0
-    assert "changes that are in no commit: chat/__init__.py" in run.sentence
+    assert "changes that are in no commit: app/chat/__init__.py" in run.sentence
     application.git("checkout", "--quiet", ".")
     assert await releases() == before
 

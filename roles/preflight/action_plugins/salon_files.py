@@ -48,7 +48,9 @@ class ActionModule(ActionBase):
         changes = result.pop("changes")
         changed = {change["path"] for change in changes}
         result["paths"] = sorted(changed)
-        result["notify"] = _notified(entry for entry in declared if f"/{entry['path']}" in changed)
+        # In a check, who would read them may not be there either where not even a directory is.
+        is_bare = self._task.check_mode and any("directory" in change["changed"] for change in changes)
+        result["notify"] = _notified(entry for entry in declared if f"/{entry['path']}" in changed and not is_bare)
         rendered = {file["path"]: file for file in files}
         result["diff"] = [_difference(change, rendered.get(change["path"])) for change in changes]
         return result
