@@ -38,7 +38,7 @@ lint: .venv/tests ## ruff, bandit and ansible-lint
 	$(BIN)/ansible-lint --offline --strict
 # Of a line with several strings, bandit tells of each in which an exception was not needed: that is left out.
 # Templates, and Python all the same.
-PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 molecule/certificates/templates/refuser.py.j2
+PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 templates/usr/local/sbin/salon-backup.j2 molecule/certificates/templates/refuser.py.j2
 
 .PHONY: unit
 unit: .venv/tests ## Tests without a server
@@ -50,7 +50,7 @@ fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter
 
 .PHONY: integration
 integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis
-	tests/system-packages postgresql redis nginx
+	tests/system-packages postgresql redis nginx restic
 	$(BIN)/pytest tests/integration
 
 .PHONY: browser
@@ -97,6 +97,20 @@ host: .venv/tests ## Keep a finished local test host, and print how to reach it
 .PHONY: host-down
 host-down: .venv/tests ## Remove that host
 	tests/host/local-host down
+
+.PHONY: new
+new: .venv/operator ## Write an inventory, make its secrets, and see whether its host is fit for Salon (NEW="-e new_name=staging")
+	@$(BIN)/ansible-playbook playbooks/new.yml $(NEW)
+
+.PHONY: newcomer
+newcomer: ## Go from a clone to a chatting host, over ssh and with a password for sudo, as README.md shows it (eight minutes)
+	tests/system-packages ssh
+	tests/host/docker-engine run tests/host/prepared tests/host/newcomer
+
+.PHONY: restore
+restore: .venv/tests ## Back up a Debian 12, restore on a Debian 13, and see that nothing is missing (ten minutes)
+	tests/host/docker-engine run env DEBIAN=bookworm tests/host/prepared env DEBIAN=trixie tests/host/prepared \
+		tests/host/summed-up molecule test --scenario-name restore
 
 .PHONY: bench
 bench: .venv/tests ## Measure Salon beside others, in three minutes (BENCH="--only rooms-of-100 --contenders a,d")

@@ -30,9 +30,16 @@ def test_directory(host, declared):
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/salon/salon.env", "/etc/salon/migrate.env", "/etc/salon/tls/ca.key", "/etc/salon/tls/salon.pem"]
+    "path",
+    [
+        "/etc/salon/salon.env",
+        "/etc/salon/migrate.env",
+        "/etc/salon/backup.json",
+        "/etc/salon/tls/ca.key",
+        "/etc/salon/tls/salon.pem",
+    ],
 )
-@pytest.mark.parametrize("user", ["salon", "salon-migrate", "www-data", "nobody"])
+@pytest.mark.parametrize("user", ["salon", "salon-migrate", "salon-backup", "www-data", "nobody"])
 def test_secrets_are_roots(host, path, user):
     assert host.run(f"setpriv --reuid {user} --regid nogroup --clear-groups cat {path}").rc != 0
 

@@ -15,7 +15,9 @@ def test_check_of_a_finished_host_changes_nothing(checked):
     assert changed == 0, said
 
 
-@pytest.mark.parametrize("role", ["common", "firewall", "redis", "postgresql", "certificate", "nginx", "daphne"])
+@pytest.mark.parametrize(
+    "role", ["common", "firewall", "redis", "postgresql", "certificate", "nginx", "daphne", "backup"]
+)
 def test_every_role_has_a_tag_that_works_alone(playbook, role):
     said, changed = playbook("--check", "--tags", role)
     assert changed == 0, said

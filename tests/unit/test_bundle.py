@@ -21,7 +21,7 @@ from salon import redis_url
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
-SERVING_ROLES = [role for role in ROLES if role.name not in ("preflight", "secrets")]
+SERVING_ROLES = [role for role in ROLES if role.name not in ("preflight", "secrets", "check")]
 
 
 def load(name, path):
@@ -60,7 +60,7 @@ GOOD_GROUPS = {"all": ["chat"], "proxy": ["chat"], "app": ["chat"], "redis": ["c
 
 SECRETS = {
     name: {"value": name[0] * 64, "beside": []}
-    for name in ("secret_key", "token_key", "redis", "postgresql", "postgresql_owner")
+    for name in ("secret_key", "token_key", "redis", "postgresql", "postgresql_owner", "backup")
 }
 
 FACTS = {
@@ -123,7 +123,7 @@ class TestShape:
         shared = read(ROOT / "roles/preflight/meta/argument_specs.yml")["argument_specs"]["inventory"]["options"]
         for role in ROLES:
             for path in [*role.rglob("*.yml"), *(ROOT / "templates").rglob("*.j2")]:
-                for name in re.findall(r"\bsalon_(?:domain|alt|frontend)\w*", path.read_text()):
+                for name in re.findall(r"\bsalon_(?:domain|alt|frontend|inventory_version)\w*", path.read_text()):
                     assert name in shared, path
 
     def test_site_runs_every_role_under_its_own_tag(self):
@@ -210,7 +210,35 @@ class TestInventory:
             "the command line: nginx_prot is not a variable of Salon; did you mean nginx_http_port?"
         ]
 
-    @pytest.mark.parametrize("name", ["ansible_port", "school_name", "domain", "backup_window"])
+    def test_a_variable_of_an_earlier_salon_is_named_with_what_it_has_become(self, mistakes):
+        [sentence] = mistakes(certificate_renew_days=30)
+        assert sentence == (
+            "group_vars/all.yml:6: certificate_renew_days is now certificate_renew_percent, a share of the"
+            " certificate's life; leave it out, or write that."
+        )
+
+    def test_no_variable_of_today_counts_as_one_of_before(self):
+        assert not set(salon_inventory.FORMER) & set(salon_inventory.read_specifications(ROOT / "roles"))
+
+    def test_an_inventory_of_before_is_told_each_step(self, mistakes, monkeypatch):
+        monkeypatch.setattr(salon_inventory, "INVENTORY_VERSION", 3)
+        monkeypatch.setattr(salon_inventory, "STEPS", {2: "Do this.", 3: "Do that."})
+        first, second = (
+            "Do this. Then write salon_inventory_version: 2",
+            "Do that. Then write salon_inventory_version: 3",
+        )
+        assert mistakes() == [f"group_vars/all.yml: {said} (docs/upgrading.md)." for said in (second, first)]
+        assert mistakes(salon_inventory_version=2) == [f"group_vars/all.yml:6: {second} (docs/upgrading.md)."]
+        assert mistakes(salon_inventory_version=3) == []
+
+    def test_an_inventory_of_a_newer_salon_is_refused(self, mistakes):
+        [sentence] = mistakes(salon_inventory_version=salon_inventory.INVENTORY_VERSION + 1)
+        assert "the inventory was written for a newer one; bring that here" in sentence
+
+    def test_every_step_is_described(self):
+        assert sorted(salon_inventory.STEPS) == list(range(2, salon_inventory.INVENTORY_VERSION + 1))
+
+    @pytest.mark.parametrize("name", ["ansible_port", "school_name", "domain", "archive_window"])
     def test_variables_of_others_are_theirs(self, mistakes, name):
         assert mistakes(**{name: "1"}) == []
 
@@ -397,6 +425,32 @@ TOKENS = {
 }
 
 
+class TestNewInventory:
+    """What playbooks/new.yml writes is what lies in inventories/, filled in."""
+
+    def render(self, name, **given):
+        place = ROOT / "playbooks/templates/inventory" / f"{name}.j2"
+        variables = {"new_email": "", "preflight_inventory_version": salon_inventory.INVENTORY_VERSION} | given
+        return Templar(DataLoader(), variables=variables).template(trust_as_template(place.read_text()))
+
+    @pytest.mark.parametrize(
+        ("name", "alias", "domain"),
+        [("prod", "chat", "CHANGE-ME.example.org"), ("staging", "chat-staging", "CHANGE-ME.staging.example.org")],
+    )
+    def test_the_two_that_lie_there(self, name, alias, domain):
+        hosts = self.render("hosts.yml", new_alias=alias, new_host="CHANGE-ME", new_user="CHANGE-ME")
+        assert hosts.strip() == (ROOT / f"inventories/{name}/hosts.yml").read_text().strip()
+        variables = self.render("all.yml", new_domain=domain, new_origin=f"https://{domain}")
+        assert variables.strip() == (ROOT / f"inventories/{name}/group_vars/all.yml").read_text().strip()
+
+    def test_an_email_address_asks_lets_encrypt(self):
+        rendered = yaml.safe_load(
+            self.render("all.yml", new_domain="chat.example.org", new_origin="", new_email="me@example.org")
+        )
+        assert (rendered["certificate_mode"], rendered["certificate_acme_email"]) == ("acme", "me@example.org")
+        assert rendered["salon_frontend_origins"] == []
+
+
 class TestTemplates:
     """Through Ansible's own templar, without a host."""
 
@@ -424,6 +478,49 @@ class TestTemplates:
         rendered = self.render(file.lstrip("/"))
         assert "{{" not in rendered
         assert "{%" not in rendered
+
+    def test_a_backup_has_a_network_only_where_it_goes_elsewhere(self):
+        unit = "etc/systemd/system/salon-backup.service"
+        for repository, paths in (("", ""), ("/srv/store", " -/srv/store"), ("local:/srv/store", " -/srv/store")):
+            here = self.render(unit, backup_restic_repository=repository).splitlines()
+            assert {"PrivateNetwork=yes", "IPAddressDeny=any", "RestrictAddressFamilies=AF_UNIX"} < set(here)
+            assert f"ReadWritePaths=/var/backups/salon -/var/backups/salon-wal{paths}" in here
+        elsewhere = self.render(unit, backup_restic_repository="rest:https://backup.example.org/salon").splitlines()
+        assert "PrivateNetwork=yes" not in elsewhere
+        assert "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6" in elsewhere
+
+    def test_a_backup_has_what_is_secret_on_the_host(self):
+        given = {"daphne_token_key_files": ["/etc/salon/school.pem"]}
+        rendered = self.render("etc/systemd/system/salon-backup.service", **given).splitlines()
+        assert [line for line in rendered if line.startswith("LoadCredential=")] == [
+            "LoadCredential=backup.json:/etc/salon/backup.json",
+            "LoadCredential=secrets.yml:/etc/salon/secrets.yml",
+            "LoadCredential=salon.env:/etc/salon/salon.env",
+            "LoadCredential=tls:/etc/salon/tls",
+            "LoadCredential=token_school.pem:/etc/salon/school.pem",
+        ]
+
+    def test_what_a_backup_is_told_is_what_the_program_reads(self):
+        told = json.loads(self.render("etc/salon/backup.json", backup_keep_days="3", backup_keep_free=5))
+        assert told["keep"] == {"days": 3, "weeks": 4, "months": 12}
+        assert told["keep_free"] == 5_000_000
+        assert told["key"] == "b" * 64
+        assert told["wal"] is False
+        assert told["restic"] == {"repository": "", "environment": {}, "options": [], "append_only": False}
+        assert told["commands"] == {"failure": "", "success": ""}
+
+    def test_success_is_told_only_where_somebody_wants_to_know(self):
+        unit = "etc/systemd/system/salon-backup.service"
+        assert "OnSuccess" not in self.render(unit)
+        assert "OnFailure=salon-backup-tell@failure.service" in self.render(unit)
+        assert "OnSuccess=salon-backup-tell@success.service" in self.render(unit, backup_success_command="true")
+
+    def test_postgresqls_log_is_put_aside_only_where_that_is_wanted(self):
+        configuration, unit = "etc/salon/postgresql.conf", "etc/systemd/system/postgresql@.service.d/salon.conf"
+        assert "archive_mode" not in self.render(configuration)
+        assert "salon-wal" not in self.render(unit)
+        assert "archive_mode = on" in self.render(configuration, postgresql_wal=True).splitlines()
+        assert "/run/postgresql /var/backups/salon-wal" in self.render(unit, postgresql_wal=True)
 
     def test_http2_on_either_nginx(self):
         site = "etc/nginx/conf.d/salon.conf"
@@ -571,7 +668,10 @@ class TestTemplates:
             ["local", "all", "postgres", "peer"],
             ["local", "salon", "salon", "peer"],
             ["local", "salon", "salon_owner", "peer", "map=salon"],
+            ["local", "salon", "salon_backup", "peer", "map=salon"],
         ]
+        keeps_log = ["local", "replication", "salon_backup", "peer", "map=salon"]
+        assert lines(postgresql_wal=True) == [*socket, keeps_log]
         assert lines() == socket
         networks = {"postgresql_networks": ["127.0.0.1/32", "::1/128", "192.0.2.0/24"]}
         assert lines(postgresql_addresses=["*"], **networks) == [
