@@ -618,6 +618,19 @@ class TestProgram:
         for sentence in warnings:
             assert "bring another one by certificate_provided_chain" in sentence
 
+    def test_a_reload_is_over_when_nobody_is_shown_the_old_one_any_more(self, host, monkeypatch):
+        one = host(reloads=["nginx.service"])
+        self.renew(one)
+        new = program.pem(one.pair().leaf)
+        # As nginx does it: the new workers are there before the old ones have gone.
+        answers = [b"old", new, b"old", new, new, None, *[new] * program.LOOKS]
+        monkeypatch.setattr(program.Host, "is_active", lambda *_: True)
+        monkeypatch.setattr(program.Host, "shown", lambda _: answers.pop(0))
+        monkeypatch.setattr(program.subprocess, "run", lambda *_, **__: None)
+        monkeypatch.setattr(program.time, "sleep", lambda _: None)
+        assert one.reload() == "Reloaded nginx.service."
+        assert answers == []
+
     def test_a_warning_is_an_exit_status(self, host, tmp_path, capsys):
         host(mode="provided")
         assert program.main(["check"], tmp_path) == 1
