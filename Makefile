@@ -51,7 +51,7 @@ fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter
 .PHONY: integration
 integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis
 	tests/system-packages postgresql redis nginx restic
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest tests/integration --numprocesses 3 --dist loadfile
 
 .PHONY: client
 client: .venv/tests ## salon-client under Node, against a server that is killed, restarted, slowed and cut
