@@ -82,6 +82,7 @@ browser: .venv/tests ## The page, with two and three people in browsers
 
 .PHONY: molecule
 molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm for Debian 12)
+	tests/system-packages chromium certutil
 	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test
 
 .PHONY: certificates
