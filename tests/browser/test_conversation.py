@@ -363,6 +363,18 @@ async def test_a_wrong_password_is_told_in_her_language(at_a_browser):
         await expect(page.get_by_role("alert")).to_contain_text("n’est pas bon")
 
 
+async def test_what_records_fits_a_phone(at_a_browser, room):
+    phone = {"viewport": {"width": 360, "height": 640}, "permissions": ["microphone"]}
+    async with at_a_browser("alice", "fr-FR", **phone) as alice:
+        await alice.locator(f"[data-room='{room}']").click()
+        await alice.locator("#record").click()
+        await expect(alice.locator("#recorded")).to_have_text("0:01")
+        for part in (".dot", "#recorded", "#cancel-recording", "#stop-recording"):
+            await expect(alice.locator(f"#recording {part}")).to_be_in_viewport(ratio=1)
+        await alice.locator("#cancel-recording").click()
+        await expect(alice.locator("#recording")).to_be_hidden()
+
+
 async def test_on_a_phone_one_half_is_shown_at_a_time(at_a_browser, room):
     async with at_a_browser("alice", viewport={"width": 360, "height": 640}, has_touch=True) as alice:
         await expect(alice.locator("#conversation")).to_be_hidden()
