@@ -85,6 +85,8 @@ def place(tmp_path_factory):
             "salon_alt_names": [],
             "salon_frontend_origins": ["https://frontend.test"],
             "certificate_mode": "selfsigned",
+            # What is being worked on is tested too.
+            "daphne_uncommitted": True,
             "secrets_file": str(beside / "secrets.yml"),
             "secrets_password_file": str(beside / "vault-password"),
             "backup_restic_repository": STORE,
