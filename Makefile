@@ -154,6 +154,10 @@ bench-soak: .venv/tests ## A million deliveries and 50,000 visits: does memory g
 	tests/system-packages postgresql redis gcc
 	$(BIN)/python tests/load --only soak --contenders a $(BENCH)
 
+.PHONY: docs
+docs: .venv/tests ## Write docs/variables.md from what the roles say of themselves
+	$(BIN)/python docs/variables.py
+
 .PHONY: format
 format: .venv/tests ## Let ruff write what it would complain about
 	$(BIN)/ruff check --fix .
