@@ -1,6 +1,7 @@
 """One WebSocket: who is it, what does she want, what is she told when it cannot be."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
@@ -8,7 +9,7 @@ from urllib.parse import parse_qs
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from chat import auth, claims, conversation, database, limits, protocol
+from chat import auth, claims, conversation, database, follow, limits, protocol
 from chat.auth import Identity
 from chat.connection import Connection
 from chat.deadlines import Deadline, deadlines
@@ -34,6 +35,8 @@ from chat.protocol import (
     SetTyping,
 )
 from chat.watch import watch
+from salon import logs
+from salon.logs import about, apart
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +71,17 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self._deadline: Deadline | None = None
         self._events = Bucket(settings.LIMITS["events"])
         self._patience = Bucket(settings.LIMIT_PATIENCE)
+        self._refusals: set[str] | None = None
+        """The errors that the log has told of."""
+        self._received_events = 0
+        self._close_code: int | None = None
+        logs.caller.set(self.connection.caller)
         try:
             while (event := await receive())["type"] != "websocket.disconnect":
                 await self.dispatch(event)
+            self._close_code = event.get("code")
         finally:
+            self._tell_end()
             # Channels calls `disconnect` neither when the server stops nor after an exception.
             self._stop_timer()
             await self._gone()
@@ -85,6 +95,17 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if self.connection.person:
                 keeper.left(self.connection)
             await self.connection.abandon()
+
+    def _tell_end(self) -> None:
+        logger.info(
+            "A WebSocket is closed",
+            extra=about(
+                "connection.closed",
+                outcome=self._close_code,
+                duration=time.monotonic() - self.connection.since,
+                received=self._received_events,
+            ),
+        )
 
     async def dispatch(self, message: dict) -> None:
         if message["type"] == "websocket.receive":
@@ -102,7 +123,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         except ChatError as error:
             self._refuse(error)
         except Exception:
-            logger.exception("A handshake could not be handled")
+            logger.exception("A handshake could not be handled", extra=about("connection.failed"))
             self._refuse(_internal())
         finally:
             if self.connection.socket:
@@ -126,6 +147,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _authenticated(self, identity: Identity) -> None:
         watch.start()
+        self.connection.caller.user = identity.person.id
         await hub.connect(self.connection, identity)
         if not self.connection.is_closing:
             watch.identified(self.connection)
@@ -136,9 +158,25 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 self._refuse(error)
                 return
             self._wait_for_expiry(identity)
+            logger.info(
+                "Somebody is connected",
+                extra=about("connection.opened", outcome="ok", duration=time.monotonic() - self.connection.since),
+            )
 
     def _refuse(self, error: ChatError) -> None:
         """Say why, then close."""
+        if not self.connection.is_closing:
+            logger.info(
+                "A WebSocket is refused",
+                # It may be a timer that finds it so.
+                extra=apart(
+                    "connection.refused",
+                    connection=self.connection.caller.id,
+                    user=self.connection.caller.user,
+                    outcome=error.code.value,
+                    duration=time.monotonic() - self.connection.since,
+                ),
+            )
         self.connection.send(protocol.encode_error(error))
         self.connection.close(CLOSE_CODES.get(error.code, CloseCode.UNAUTHENTICATED))
 
@@ -178,7 +216,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _received(self, frame: dict) -> None:
         if self.connection.is_closing:
             return
-        event = None
+        event, outcome, began = None, "ok", time.perf_counter()
+        self._received_events += 1
         try:
             if wait := self._events.take():
                 raise limits.refused("events", wait)
@@ -187,10 +226,27 @@ class ChatConsumer(AsyncWebsocketConsumer):
             event = protocol.decode(text)
             await self._handle(event)
         except ChatError as error:
+            outcome = error.code.value
             self._answer(error, event)
         except Exception:
-            logger.exception("An event could not be handled")
+            outcome = ErrorCode.INTERNAL.value
+            logger.exception("An event could not be handled", extra=about("event.failed", **_described(event)))
             self._answer(_internal(), event)
+        if follow.following or outcome != "ok" or logger.isEnabledFor(logging.DEBUG):
+            self._tell(event, outcome, time.perf_counter() - began)
+
+    def _tell(self, event: AnyClientEvent | None, outcome: str, duration: float) -> None:
+        """Say in the log what came of an event: of who is followed, of each; of others, once how they are refused."""
+        fields = {**_described(event), "outcome": outcome, "duration": duration}
+        who = self.connection.caller
+        if follow.following and follow.concerns(who.user, fields["room"]):
+            follow.tell("event.received", user=who.user, connection=who.id, **fields)
+            return
+        level = logging.DEBUG
+        if outcome != "ok" and outcome not in (self._refusals or ()):
+            self._refusals = {outcome, *(self._refusals or ())}
+            level = logging.INFO
+        logger.log(level, "An event was handled", extra=about("event.received", **fields))
 
     def _answer(self, error: ChatError, event: AnyClientEvent | None) -> None:
         if error.code is ErrorCode.RATE_LIMITED and self._patience.take():
@@ -265,6 +321,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
             return
         # Her own message is also her receipt, joined or not.
         self.connection.send(protocol.encode(Message(stored.message, room_id)))
+
+
+def _described(event: AnyClientEvent | None) -> dict[str, object]:
+    """What the log says of an event; nothing that somebody has written."""
+    if event is None:
+        return {"type": None, "room": None}
+    room_id = getattr(event.data, "room_id", None)
+    return {"type": event.__struct_config__.tag, "room": event.room_id if room_id is None else room_id}
 
 
 def _internal() -> ChatError:

@@ -31,6 +31,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from chat import failures, services
 from chat.failures import Trouble
 from chat.protocol import ChatError, ErrorCode
+from salon.logs import about
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +182,10 @@ def late() -> ChatError:
     now = time.monotonic()
     if not services.database.is_away and now - _slow_told_at > SLOW_INTERVAL:
         _slow_told_at = now
-        logger.warning("The database is slow: somebody was refused, as an answer has not come in time")
+        logger.warning(
+            "The database is slow: somebody was refused, as an answer has not come in time",
+            extra=about("database.slow"),
+        )
     return unavailable()
 
 

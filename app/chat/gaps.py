@@ -18,6 +18,7 @@ from chat.audience import Audience
 from chat.batches import slices
 from chat.protocol import ChatError, RoomUpdate, RoomUpdateData
 from chat.relay import Envelope, message_envelope
+from salon.logs import about, nobodys
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Gaps:
         if audience.order.is_behind:
             self._behind.add(room_id)
             if self._filler is None:
-                self._filler = asyncio.create_task(self._fill())
+                self._filler = asyncio.create_task(self._fill(), context=nobodys())
 
     def suspect(self) -> None:
         """The channel layer has lost something, and hears again."""
@@ -94,7 +95,12 @@ class Gaps:
             if (audience := self._rooms.get(room_id)) is None or audience.order.position is None:
                 continue
             if newest < positions[room_id]:
-                logger.warning("Room %d has lost messages: the newest is now %d", room_id, newest)
+                logger.warning(
+                    "Room %d has lost messages: the newest is now %d",
+                    room_id,
+                    newest,
+                    extra=about("room.went_back", room=room_id),
+                )
                 audience.go_back(newest)
             audience.order.expect(newest)
             self.notice(room_id, audience)

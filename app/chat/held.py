@@ -18,6 +18,7 @@ from chat import services
 from chat.postgresql import Place
 from chat.protocol import SenderInfo
 from chat.services import Service
+from salon.logs import nobodys
 
 
 class Draft(Protocol):
@@ -88,7 +89,7 @@ class Held:
         waiting = Waiting(draft, place)
         self._queues.setdefault(place, deque()).append(waiting)
         if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
+            self._worker = asyncio.create_task(self._work(), context=nobodys())
         return waiting
 
     def refuse(self, waiting: Waiting) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from django.conf import settings
 
-from chat import protocol, services
+from chat import follow, protocol, services
 from chat.audience import Audience
 from chat.auth import Identity
 from chat.connection import Attendance, Connection
@@ -319,6 +319,8 @@ class Hub:
         else:
             self._flush()
             for user_id in envelope["people"]:
+                if follow.following and self._people.get(user_id) and follow.concerns(user_id, None):
+                    follow.tell("event.delivered", user=user_id, type=follow.event_type(envelope["text"]))
                 for connection in self._people.get(user_id, ()):
                     connection.send(envelope["text"])
                     if (present := envelope.get("present")) is not None:
@@ -391,6 +393,8 @@ class Hub:
         if (audience := self._rooms.get(room_id)) is None:
             return
         frame = frames.text(text.encode())
+        if follow.following:
+            self._tell_followers(room_id, audience, text, seq, excepted)
         if can_wait and excepted is None and (seq is None or seq > audience.after):
             audience.send(text, frame, seq)
             self._unsent.append(audience)
@@ -406,6 +410,17 @@ class Hub:
                 connection.socket.send_frames(frame)
             else:
                 connection.send(text)
+
+    def _tell_followers(
+        self, room_id: int, audience: Audience, text: str, seq: int | None, excepted: int | None
+    ) -> None:
+        fields = {"type": follow.event_type(text), "room": room_id, "seq": seq}
+        if follow.concerns(None, room_id):
+            follow.tell("event.delivered", connections=len(audience.connections), **fields)
+            return
+        for connection in audience.connections:
+            if connection.person.id != excepted and follow.concerns(connection.person.id, None):
+                follow.tell("event.delivered", user=connection.person.id, connection=connection.caller.id, **fields)
 
     def _here(self, room_id: int) -> Collection[Connection]:
         return self._rooms[room_id].connections if room_id in self._rooms else ()

@@ -24,6 +24,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from chat import services
 from chat.wire import MAX_UNANSWERED, MAX_UNSENT, Waiting, Wire, command
+from salon.logs import apart, nobodys
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ class Link(RedisSingleShardConnection):
         self._backlog.append((commands, waiting))
         self._backlog_bytes += len(commands)
         if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
+            self._opening = asyncio.create_task(self._open(), context=nobodys())
         if self._look is None:
             self._look = loop.call_later(LOOK_INTERVAL, self._look_now)
         return waiting.future
@@ -243,13 +244,17 @@ class Link(RedisSingleShardConnection):
         if self._subscribed_to:
             self._is_broken = True
             services.channel_layer.failed(f"the connection to Redis was lost: {reason}")
-            self._opening = asyncio.create_task(self._open())
+            self._opening = asyncio.create_task(self._open(), context=nobodys())
 
     def _look_now(self) -> None:
         if self._wire:
             self._wire.look()
         if self._refused and self._load() <= 0.5:
-            logger.error("%d messages were not published: too many waited for Redis", self._refused)
+            logger.error(
+                "%d messages were not published: too many waited for Redis",
+                self._refused,
+                extra=apart("channel_layer.overflow", messages=self._refused),
+            )
             self._refused = 0
         self._look = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._look_now)
 
@@ -311,7 +316,11 @@ class Arrivals:
         # Not as soon as one more would fit: the next would begin another burst.
         has_room = len(self._messages) <= MAX_ARRIVED / 2 and self._bytes <= MAX_ARRIVED_BYTES / 2
         if has_room or asyncio.get_running_loop().time() - self._overflowed_at > LONGEST_BURST:
-            logger.error("%d messages were dropped: they came faster than they were taken", self._dropped)
+            logger.error(
+                "%d messages were dropped: they came faster than they were taken",
+                self._dropped,
+                extra=apart("channel_layer.dropped", messages=self._dropped),
+            )
             self._dropped = 0
             self._layer.tell_break("messages came faster than they were taken")
 

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from chat import protocol, services
 from chat.protocol import ChatError, ErrorCode, Message, MessageData
+from salon.logs import nobodys
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class Relay:
         if self.is_in(group):
             self._abandoned.add(group)
             if self._tidier is None:
-                self._tidier = asyncio.create_task(self._leave_abandoned())
+                self._tidier = asyncio.create_task(self._leave_abandoned(), context=nobodys())
 
     def mark(self, envelopes: Sequence[Addressed]) -> None:
         """What is sent was delivered here already: when it comes back, it is dropped."""
@@ -194,7 +195,7 @@ class Relay:
                     on_break(self._on_break)
                 self._channel = await layer.new_channel()
             if self._reader is None:
-                self._reader = asyncio.create_task(self._read())
+                self._reader = asyncio.create_task(self._read(), context=nobodys())
             await layer.group_add(group, self._channel)
             self._groups.add(group)
             self._missing.discard(group)

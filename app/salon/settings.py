@@ -30,11 +30,13 @@
 | `SALON_CONNECTIONS_PER_PERSON` | WebSockets that one person may have open | `20` |
 | `SALON_MAX_QUEUED_BYTES` | bytes that wait for a client before it is closed with 4408 | `1048576` |
 | `SALON_ACCEL_LOCATION` | where nginx has the files of messages: `/_files/`; without it Salon sends them | none |
-| `SALON_LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING`, `ERROR` | `INFO` |
+| `SALON_LOG_LEVEL` | `DEBUG`: each event and request; `INFO`, `WARNING`, `ERROR` | `INFO` |
+| `SALON_LOG_FORMAT` | `json`: a line of JSON an event; `text`: for a person; `auto`: text at a terminal | `auto` |
 """
 
 import contextlib
 import ipaddress
+import logging
 import math
 import os
 import secrets
@@ -93,6 +95,15 @@ def _number(name: str, default: int) -> int:
     if text.isdecimal() and int(text) >= 1:
         return int(text)
     raise ImproperlyConfigured(f"{name} is {text!r}; it is a number, such as {default}.")
+
+
+def _choice(name: str, default: str, *others: str) -> str:
+    """Which of these the environment says, whatever its case."""
+    text = os.environ.get(name) or default
+    for choice in (default, *others):
+        if text.casefold() == choice.casefold():
+            return choice
+    raise ImproperlyConfigured(f"{name} is {text!r}; it is one of {', '.join((default, *others))}.")
 
 
 def _kept_secret(name: str, minimum: int) -> str:
@@ -264,6 +275,7 @@ INSTALLED_APPS = [
     "chat",
 ]
 MIDDLEWARE = [
+    "salon.access.access",
     "salon.pages.headers",
     "django.middleware.security.SecurityMiddleware",
     "salon.pages.admin_networks",
@@ -431,10 +443,11 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = os.environ.get("SALON_STATIC_ROOT")
 
+LOG_LEVEL = _choice("SALON_LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {"line": {"()": "salon.logs.formatter", "form": _choice("SALON_LOG_FORMAT", "auto", "json", "text")}},
     # Of a service that is away, `chat.services` tells once; not each request that finds it so.
     "filters": {
         "mistakes": {
@@ -443,11 +456,19 @@ LOGGING = {
         }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": os.environ.get("SALON_LOG_LEVEL", "INFO")},
+    # What libraries tell of each statement and frame would be, at DEBUG, what people write.
+    "root": {"handlers": ["stderr"], "level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL},
     # A page that is not there, a refused handshake and a made-up `Host` are the visitor's business.
     "loggers": {
+        "chat": {"level": LOG_LEVEL},
+        "salon": {"level": LOG_LEVEL},
+        "django": {"handlers": []},
         "django.request": {"level": "ERROR", "filters": ["mistakes"]},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "daphne": {"level": "WARNING"},
+        "twisted": {"level": "WARNING"},
+        # Who is followed is told, whatever else is.
+        "chat.follow": {"level": "INFO"},
     },
 }
+logging.captureWarnings(True)

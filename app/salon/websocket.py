@@ -35,6 +35,7 @@ from chat.protocol import CloseCode
 from salon import frames, handshake
 from salon.frames import BINARY, CLOSE, PING, TEXT, Parser, ProtocolError
 from salon.handshake import Head, Refusal
+from salon.logs import apart
 from salon.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -507,7 +508,7 @@ class WebSocket:
                 self._sockets.server.stop()
                 return
             code = frames.INTERNAL
-            logger.error("Exception inside application: %s", error, exc_info=error)
+            logger.error("The application of a WebSocket has failed", exc_info=error, extra=apart("connection.failed"))
         else:
             code = frames.NORMAL
         if self._state is CLOSED:
@@ -695,7 +696,12 @@ class WebSocket:
 
     def _too_slow(self) -> None:
         self._sockets.slow_readers += 1
-        logger.warning("A WebSocket was closed with %d: %d bytes waited to be read by it", SLOW_READER, self.queued)
+        logger.warning(
+            "A WebSocket was closed with %d: %d bytes waited to be read by it",
+            SLOW_READER,
+            self.queued,
+            extra=apart("connection.slow"),
+        )
         rest = self._queue[0] if self._is_torn else b""
         self._queue.clear()
         if rest:
@@ -805,11 +811,14 @@ class WebSocket:
         if self._state is OPEN:
             self._look_for_life()
         elif self._state in (CONNECTING, DENYING):
-            logger.warning("The application did not answer a handshake in time: %r", self)
+            logger.warning("The application did not answer a handshake in time", extra=apart("handshake.late"))
             self.close()
         elif self._state is CLOSED:
             if self.task:
-                logger.warning("The application of %r took too long to end, and was cancelled", self)
+                logger.warning(
+                    "The application of a WebSocket took too long to end, and was cancelled",
+                    extra=apart("connection.hung"),
+                )
                 self.task.cancel()
         elif self._state in (LEAVING, CLOSING) and self._queue is None:
             self._tell(SERVICE_RESTART)

@@ -26,6 +26,7 @@ LAYERS = [
         "batches",
         "deadlines",
         "failures",
+        "follow",
         "order",
         "client",
         "services",
