@@ -327,7 +327,7 @@ def _described(event: AnyClientEvent | None) -> dict[str, object]:
     """What the log says of an event; nothing that somebody has written."""
     if event is None:
         return {"type": None, "room": None}
-    room_id = getattr(event.data, "room_id", None)
+    room_id = getattr(getattr(event, "data", None), "room_id", None)
     return {"type": event.__struct_config__.tag, "room": event.room_id if room_id is None else room_id}
 
 

@@ -136,7 +136,7 @@ def described(record: logging.LogRecord) -> dict[str, Any]:
         # Django's last word is the path, which may hold somebody's name.
         message = record.msg % (*record.args[:-1], _route(request))
     line = {
-        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "time": _time(record),
         "level": record.levelname.lower(),
         "logger": record.name,
         "event": event,
@@ -155,6 +155,10 @@ def described(record: logging.LogRecord) -> dict[str, Any]:
     return line
 
 
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def _route(request: object) -> str:
     match = getattr(request, "resolver_match", None)
     return f"/{match.route}" if match else "a request that leads nowhere"
@@ -169,8 +173,14 @@ class JSONFormatter(logging.Formatter):
         self._has_journal = is_journal(sys.stderr.fileno()) if hasattr(sys.stderr, "fileno") else False
 
     def format(self, record: logging.LogRecord) -> str:
-        # JSON within JSON, if anything here has a character that is none.
-        text = self._encode(described(record)).decode()
+        try:
+            text = self._encode(described(record)).decode()
+        except Exception as error:  # noqa: BLE001 (whoever has something to tell goes on)
+            # What the standard library would print instead has every value in it.
+            failed = {"time": _time(record), "level": "error", "logger": __name__, "event": "log.failed"}
+            text = self._encode(
+                {**failed, "message": f"A line of {record.name} cannot be told: {named(error)}"}
+            ).decode()
         return f"<{PRIORITIES.get(record.levelno, 6)}>{text}" if self._has_journal else text
 
 

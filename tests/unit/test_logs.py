@@ -117,6 +117,14 @@ def test_secrets_are_cut_out(logger, text):
     assert "[…]" in said
 
 
+def test_a_line_that_cannot_be_made_is_told_all_the_same():
+    wrong = logging.makeLogRecord({"name": "chat.somewhere", "msg": "%d messages", "args": (WORDS,)})
+    assert line(wrong)["message"].startswith("A line of chat.somewhere cannot be told: TypeError: %d format: ")
+    assert WORDS not in json.dumps(line(wrong))
+    odd = logging.makeLogRecord({"name": "chat.somewhere", "msg": "Surrogate \ud800", "fields": {"odd": object()}})
+    assert line(odd)["logger"] == "salon.logs"
+
+
 def test_what_is_no_secret_stays():
     text = "The database is away: connection to server on socket /run/postgresql/.s.PGSQL.5432 failed; password"
     assert logs.scrubbed(text) == text
