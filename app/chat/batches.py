@@ -55,6 +55,11 @@ class Batches(Generic[Item, Outcome]):
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
         self._worker: asyncio.Task[None] | None = None
 
+    @property
+    def length(self) -> int:
+        """How many wait for a batch to begin."""
+        return len(self._waiting)
+
     async def ask(self, item: Item) -> Outcome:
         """The outcome for this item. Who is cancelled while the item waits withdraws it."""
         return await self.put(item)

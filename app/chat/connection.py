@@ -14,7 +14,7 @@ from django.conf import settings
 
 from chat.auth import Identity
 from chat.protocol import CloseCode, SenderInfo, Status
-from salon import frames
+from salon import frames, measures
 from salon.logs import Caller, about
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ class Connection:
         """Send text frames, after all that was given before; nothing after `close`."""
         if self.is_closing:
             return
+        measures.counts.delivered_others += len(texts)
         if self.socket:
             self.socket.send_frames(b"".join([frames.text(text.encode()) for text in texts]))
         else:
@@ -140,6 +141,7 @@ class Connection:
 
     def _give_up(self) -> None:
         """It reads too slowly: what waits for it is dropped, and it is closed."""
+        measures.counts.slow_readers += 1
         logger.warning(
             "A WebSocket was closed with %d: %d bytes waited to be read by it",
             CloseCode.SLOW_READER,

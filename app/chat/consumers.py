@@ -35,7 +35,7 @@ from chat.protocol import (
     SetTyping,
 )
 from chat.watch import watch
-from salon import logs
+from salon import logs, measures
 from salon.logs import about, apart
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self._refusals: set[str] | None = None
         """The errors that the log has told of."""
         self._received_events = 0
+        self._is_open = False
         self._close_code: int | None = None
         logs.caller.set(self.connection.caller)
+        measures.counts.connections += 1
         try:
             while (event := await receive())["type"] != "websocket.disconnect":
                 await self.dispatch(event)
@@ -97,11 +99,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.connection.abandon()
 
     def _tell_end(self) -> None:
+        measures.counts.connections -= 1
+        # Who was cut off with the application has no code.
+        measures.closed[self._close_code or 0] += 1
         logger.info(
             "A WebSocket is closed",
             extra=about(
                 "connection.closed",
-                outcome=self._close_code,
+                outcome=None if self._close_code is None else str(self._close_code),
                 duration=time.monotonic() - self.connection.since,
                 received=self._received_events,
             ),
@@ -158,6 +163,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 self._refuse(error)
                 return
             self._wait_for_expiry(identity)
+            self._is_open = True
+            measures.handshakes["opened"] += 1
             logger.info(
                 "Somebody is connected",
                 extra=about("connection.opened", outcome="ok", duration=time.monotonic() - self.connection.since),
@@ -166,6 +173,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
     def _refuse(self, error: ChatError) -> None:
         """Say why, then close."""
         if not self.connection.is_closing:
+            if not self._is_open:
+                measures.handshakes[error.code.value] += 1
             logger.info(
                 "A WebSocket is refused",
                 # It may be a timer that finds it so.
@@ -224,9 +233,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if (text := frame.get("text")) is None:
                 raise ChatError(ErrorCode.BINARY_FRAME, "This server speaks JSON in text frames, not binary ones.")
             event = protocol.decode(text)
-            await self._handle(event)
+            measures.received[type(event)] += 1
+            await self._handle(event, frame)
         except ChatError as error:
             outcome = error.code.value
+            measures.counts.unreadable_events += event is None and error.code is not ErrorCode.RATE_LIMITED
             self._answer(error, event)
         except Exception:
             outcome = ErrorCode.INTERNAL.value
@@ -255,7 +266,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         client_id = event.data.client_id if isinstance(event, SendMessage) else None
         self.connection.send(protocol.encode_error(error, client_id))
 
-    async def _handle(self, event: AnyClientEvent) -> None:
+    async def _handle(self, event: AnyClientEvent, frame: dict) -> None:
         if isinstance(event, Auth):
             await self._handle_auth(event)
             return
@@ -267,7 +278,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             case LeaveRoom():
                 await conversation.leave(self.connection, protocol.room_of(event))
             case SendMessage():
-                await self._say(protocol.room_of(event), event)
+                await self._say(protocol.room_of(event), event, frame.get("at") or time.time())
             case SetTyping():
                 await conversation.set_typing(self.connection, protocol.room_of(event), event.data.is_typing)
             case SetStatus():
@@ -313,8 +324,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
             self._wait_for_auth()
             raise
 
-    async def _say(self, room_id: int, event: SendMessage) -> None:
-        draft = Draft(room_id, self.connection.person, event.data.content, client_id=event.data.client_id)
+    async def _say(self, room_id: int, event: SendMessage, received_at: float) -> None:
+        draft = Draft(
+            room_id,
+            self.connection.person,
+            event.data.content,
+            client_id=event.data.client_id,
+            received_at=received_at,
+        )
         stored = await conversation.say(draft)
         if room_id in self.connection.rooms and (stored.is_new or hub.brings(self.connection, stored.message)):
             # It comes, or has come, in its turn.

@@ -74,6 +74,11 @@ class Held:
     def __bool__(self) -> bool:
         return bool(self._queues)
 
+    @property
+    def length(self) -> int:
+        """How many wait."""
+        return sum(len(queue) for queue in self._queues.values())
+
     def place_of(self, draft: Draft) -> Place | None:
         """The place that is held which a draft is for, or None."""
         hers, everybodys = (draft.room_id, draft.sender.id), (draft.room_id, None)

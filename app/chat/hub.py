@@ -8,6 +8,7 @@ nobody misses a message, and all get them in one order (`chat.order`).
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 
@@ -20,7 +21,7 @@ from chat.connection import Attendance, Connection
 from chat.gaps import Gaps
 from chat.protocol import MessageData, RoomUpdate, RoomUpdateData, ServerEvent, UserStatus
 from chat.relay import CHANGED, PEOPLE, Addressed, Envelope, Relay, message_envelope, room_group
-from salon import frames
+from salon import frames, measures
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Hub:
         self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
         self._on_notice: list[Callable[[dict], None]] = [self._hear]
         self._unsent: list[Audience] = []
+        self._moments: list[float] = []
+        """When the messages were received that sockets get with the next `_flush`."""
         self._on_removal: list[Callable[[int, Collection[int] | None], None]] = []
 
     async def connect(self, connection: Connection, identity: Identity) -> None:
@@ -59,6 +62,10 @@ class Hub:
     def people(self) -> dict[int, set[Connection]]:
         """Who is connected to this process, and her sockets."""
         return self._people
+
+    def room_count(self) -> int:
+        """How many rooms somebody here has joined."""
+        return len(self._rooms)
 
     def disconnect(self, connection: Connection) -> None:
         """The socket is gone, or about to be."""
@@ -209,9 +216,15 @@ class Hub:
             envelope["anew"] = True
         await self._publish([(room_group(room_id), envelope)])
 
-    def tell(self, stored: Sequence[MessageData]) -> None:
-        """Send stored messages on their way to every socket that has joined their rooms, in their order."""
-        envelopes = [(room_group(message.chat), message_envelope(message)) for message in stored]
+    def tell(self, stored: Sequence[MessageData], received_at: Sequence[float]) -> None:
+        """Send stored messages on their way to every socket that has joined their rooms, in their order.
+
+        `received_at` has for each when it came from her who has said it.
+        """
+        envelopes = [
+            (room_group(message.chat), message_envelope(message, moment))
+            for message, moment in zip(stored, received_at, strict=True)
+        ]
         self._deliver_here(envelopes)
         self._relay.send_soon(envelopes)
 
@@ -309,6 +322,10 @@ class Hub:
                 audience.flush()
             except Exception:
                 logger.exception("Events could not be delivered to a room")
+        if self._moments:
+            now, moments, self._moments = time.time(), self._moments, []
+            for moment in moments:
+                measures.delivered.observe(now - moment)
 
     def _deliver(self, envelope: Envelope) -> None:
         if (room_id := envelope.get("room")) is not None:
@@ -381,6 +398,8 @@ class Hub:
             self._lapse(room_id, envelope["sender"])
             if audience.recent:
                 audience.recent.add(seq, envelope["text"])
+            if (moment := envelope.get("at")) is not None:
+                self._moments.append(moment)
             self._send(room_id, envelope["text"], seq=seq)
         if audience.changes and not audience.order.is_behind:
             changes, audience.changes = audience.changes, []
@@ -407,6 +426,7 @@ class Hub:
             if can_wait and attendance.held is not None:
                 attendance.held.append((seq, text))
             elif connection.socket:
+                measures.counts.delivered_others += 1
                 connection.socket.send_frames(frame)
             else:
                 connection.send(text)

@@ -24,6 +24,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from chat import services
 from chat.wire import MAX_UNANSWERED, MAX_UNSENT, Waiting, Wire, command
+from salon import measures
 from salon.logs import apart, nobodys
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,11 @@ class Link(RedisSingleShardConnection):
         if self._wire:
             self._wire.abort("it is no longer needed")
             self._wire = None
+
+    @property
+    def unanswered(self) -> int:
+        """How many sends wait for Redis."""
+        return self._wire.unanswered if self._wire else len(self._backlog)
 
     def _load(self) -> float:
         """How much of what may wait for Redis does; from 1 on, nothing more is taken."""
@@ -289,6 +295,9 @@ class Arrivals:
             self._drop()
         self._has_some.set()
 
+    def __len__(self) -> int:
+        return len(self._messages)
+
     async def get(self) -> bytes:
         while not self._messages:
             self._has_some.clear()
@@ -352,6 +361,14 @@ class RedisChannelLayer(RedisPubSubChannelLayer):
         self.refused = 0
         """Messages that were not taken for publishing, because too many waited for Redis."""
         self._on_break: list[Callable[[str], None]] = []
+        measures.queues["channel_layer_out"] = lambda: sum(link.unanswered for link in self._links())
+        measures.queues["channel_layer_in"] = lambda: sum(map(len, self._arrivals()))
+
+    def _links(self) -> list[Link]:
+        return [link for layer in self._layers.values() for link in layer._shards]
+
+    def _arrivals(self) -> "list[Arrivals]":
+        return [arrivals for layer in self._layers.values() for arrivals in layer.channels.values()]
 
     def on_break(self, receiver: Callable[[str], None]) -> None:
         """Have `receiver` called with a reason when messages to channels here may have been lost.

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
+from salon import measures
 from salon.logs import about
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def _is_refused(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     origin = found.get(b"origin")
     if origin is None or allowed(origin.decode("latin1"), found.get(b"host", b"").decode("latin1")):
         return False
+    measures.handshakes["origin"] += 1
     logger.warning(
         "Refused a WebSocket from the origin %r; SALON_ALLOWED_ORIGINS lists who may",
         origin,

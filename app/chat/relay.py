@@ -7,6 +7,7 @@ and may be away: who uses this goes on without it.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from django.conf import settings
 
 from chat import protocol, services
 from chat.protocol import ChatError, ErrorCode, Message, MessageData
+from salon import measures
 from salon.logs import nobodys
 
 logger = logging.getLogger(__name__)
@@ -34,13 +36,14 @@ def room_group(room_id: int) -> str:
     return f"chat_{room_id}"
 
 
-def message_envelope(message: MessageData) -> Envelope:
-    """What a stored message is sent in."""
+def message_envelope(message: MessageData, received_at: float) -> Envelope:
+    """What a stored message is sent in; `received_at` (`time.time`) is when it came from her who has said it."""
     return {
         "room": message.chat,
         "text": protocol.encode(Message(message, message.chat)),
         "seq": message.seq,
         "sender": message.sender,
+        "at": received_at,
     }
 
 
@@ -55,6 +58,7 @@ async def _channel_layer(*, is_heard: bool = True) -> AsyncIterator[BaseChannelL
         async with asyncio.timeout(settings.CHANNEL_LAYER_TIMEOUT):
             yield get_channel_layer()
     except Exception as error:
+        measures.channel_layer_errors.add("away")
         services.channel_layer.failed(str(error) or "timed out")
         raise ChatError(
             ErrorCode.UNAVAILABLE, "The server cannot reach its channel layer; try again in a moment."
@@ -136,6 +140,7 @@ class Relay:
         """Send envelopes, each to its group. What cannot be sent is lost; of a change, see `tell_lost_changes`."""
         for _, envelope in envelopes:
             envelope["type"] = "hub"
+        began = time.perf_counter()
         try:
             async with _channel_layer() as layer:
                 if send_all := getattr(layer, "group_send_all", None):
@@ -143,6 +148,7 @@ class Relay:
                 else:
                     for group, envelope in envelopes:
                         await layer.group_send(group, envelope)
+            measures.published.observe(time.perf_counter() - began)
         except ChatError:
             self._has_lost_changes |= any("anew" in envelope for _, envelope in envelopes)
 

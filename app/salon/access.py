@@ -9,6 +9,7 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
+from salon import measures
 from salon.logs import Caller, about, caller
 from salon.pages import Answer
 
@@ -52,7 +53,9 @@ def _began(request: HttpRequest) -> float:
 
 
 def _ended(request: HttpRequest, response: HttpResponseBase, began: float) -> None:
-    status = response.status_code
+    status, duration = response.status_code, time.perf_counter() - began
+    measures.requests.add(str(status))
+    measures.answered.observe(duration)
     is_news = request.method not in SAFE or status >= 400
     level = logging.INFO if is_news else logging.DEBUG
     if not logger.isEnabledFor(level):
@@ -68,8 +71,8 @@ def _ended(request: HttpRequest, response: HttpResponseBase, began: float) -> No
             method=request.method if request.method in KNOWN_METHODS else "other",
             route=route,
             room=_room(match.kwargs.get("key")) if match else None,
-            outcome=status,
-            duration=time.perf_counter() - began,
+            outcome=str(status),
+            duration=duration,
         ),
     )
 

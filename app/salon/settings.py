@@ -30,6 +30,8 @@
 | `SALON_CONNECTIONS_PER_PERSON` | WebSockets that one person may have open | `20` |
 | `SALON_MAX_QUEUED_BYTES` | bytes that wait for a client before it is closed with 4408 | `1048576` |
 | `SALON_ACCEL_LOCATION` | where nginx has the files of messages: `/_files/`; without it Salon sends them | none |
+| `SALON_METRICS_NETWORKS` | addresses and networks that see `/metrics` over a proxy, comma-separated | none |
+| `SALON_METRICS_TOKEN` | a bearer token that opens `/metrics` from everywhere, at least 32 characters | none |
 | `SALON_LOG_LEVEL` | `DEBUG`: each event and request; `INFO`, `WARNING`, `ERROR` | `INFO` |
 | `SALON_LOG_FORMAT` | `json`: a line of JSON an event; `text`: for a person; `auto`: text at a terminal | `auto` |
 """
@@ -48,7 +50,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from salon import redis_url
+from salon import __version__, redis_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -192,6 +194,11 @@ for _origin in ALLOWED_ORIGINS:
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 # For everybody else there is no /admin/.
 ADMIN_NETWORKS = _networks("SALON_ADMIN_NETWORKS")
+
+METRICS_NETWORKS = _networks("SALON_METRICS_NETWORKS")
+METRICS_TOKEN = next(iter(_old_keys("SALON_METRICS_TOKEN", 32)), None)
+# The directory of a release is called by its id (`/opt/salon/releases/<id>/app`).
+RELEASE = BASE_DIR.parent.name if BASE_DIR.parent.parent.name == "releases" else __version__
 
 # Seconds a connection may stay open before it has said who it is.
 AUTH_TIMEOUT = 5.0

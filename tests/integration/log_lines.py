@@ -5,7 +5,16 @@ import re
 from pathlib import Path
 
 REQUIRED = {"time": str, "level": str, "logger": str, "event": str, "message": str}
-OPTIONAL = {"connection": str, "request": str, "user": int, "room": int, "duration": float, "error": str, "trace": str}
+OPTIONAL = {
+    "connection": str,
+    "request": str,
+    "user": int,
+    "room": int,
+    "duration": float,
+    "outcome": str,
+    "error": str,
+    "trace": str,
+}
 WRITTEN = """
 import json
 from django.contrib.sessions.models import Session
