@@ -26,7 +26,7 @@ from prometheus_client.exposition import choose_encoder
 import salon
 from chat import protocol, services
 from chat.hub import hub
-from chat.protocol import ErrorCode
+from chat.protocol import CloseCode, ErrorCode
 from salon import measures
 from salon.measures import SECONDS, Histogram
 from salon.pages import client_address
@@ -37,6 +37,9 @@ PROXIED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP
 
 THREADS = {"ahead": "probe", "http": "http", "long": "history", "database": "socket", "journal": "journal"}
 """What the kinds of threads, and the journal, are called outside of the program."""
+
+CLOSE_CODES = (1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, *(code.value for code in CloseCode))
+"""Those of RFC 6455 that occur, and Salon's own. A client can choose among 2,000 others: those are one."""
 
 REFUSED_WITH = [
     code.value
@@ -188,7 +191,10 @@ def _requests() -> Mapping[str, int]:
 
 
 def _closed() -> Mapping[str, int]:
-    return {str(code): count for code, count in sorted(measures.closed.items())}
+    known = dict.fromkeys(map(str, CLOSE_CODES), 0) | {"other": 0}
+    for code, count in list(measures.closed.items()):
+        known[str(code) if code in CLOSE_CODES else "other"] += count
+    return known
 
 
 def _received() -> Mapping[str, int]:

