@@ -243,6 +243,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             outcome = ErrorCode.INTERNAL.value
             logger.exception("An event could not be handled", extra=about("event.failed", **_described(event)))
             self._answer(_internal(), event)
+        for tell in measures.on_done:
+            tell("websocket.server", str(_described(event)["type"]), time.perf_counter() - began, outcome)
         if follow.following or outcome != "ok" or logger.isEnabledFor(logging.DEBUG):
             self._tell(event, outcome, time.perf_counter() - began)
 

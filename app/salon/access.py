@@ -56,19 +56,22 @@ def _ended(request: HttpRequest, response: HttpResponseBase, began: float) -> No
     status, duration = response.status_code, time.perf_counter() - began
     measures.requests.add(str(status))
     measures.answered.observe(duration)
+    # The path itself may hold somebody's name, and whatever a stranger asks for.
+    match = request.resolver_match
+    method = request.method if request.method in KNOWN_METHODS else "other"
+    route = f"/{match.route}" if match and match.route else None
+    for tell in measures.on_done:
+        tell("http.server", f"{method} {route}", duration, str(status))
     is_news = request.method not in SAFE or status >= 400
     level = logging.INFO if is_news else logging.DEBUG
     if not logger.isEnabledFor(level):
         return
-    # The path itself may hold somebody's name, and whatever a stranger asks for.
-    match = request.resolver_match
-    route = f"/{match.route}" if match and match.route else None
     logger.log(
         level,
         "Answered a request",
         extra=about(
             "request.answered",
-            method=request.method if request.method in KNOWN_METHODS else "other",
+            method=method,
             route=route,
             room=_room(match.kwargs.get("key")) if match else None,
             outcome=str(status),

@@ -89,9 +89,10 @@ def reason(error: BaseException) -> str:
     """What an exception says, in one line, without the values that it is about."""
     cause = error.__cause__ if getattr(error.__cause__, "sqlstate", None) else error
     if state := getattr(cause, "sqlstate", None):
-        # Of data exceptions (22) the first line, too, holds the data; of others only those behind it do.
+        # Of data exceptions (22), and of what somebody's own function raises (P0), the first line may hold data too; of
+        # others only those behind it do.
         primary = getattr(getattr(cause, "diag", None), "message_primary", None) or ""
-        return f"SQLSTATE {state}" if state.startswith("22") or not primary else f"SQLSTATE {state}: {primary}"
+        return f"SQLSTATE {state}" if state.startswith(("22", "P0")) or not primary else f"SQLSTATE {state}: {primary}"
     if isinstance(error, QUOTES_VALUES):
         return ""
     line = next(iter(str(error).splitlines()), "")

@@ -122,6 +122,10 @@ answered = SharedHistogram()
 database: defaultdict[str, SharedHistogram] = defaultdict(SharedHistogram)
 """What was asked of the database, by who asked: the kind of thread, or the `journal`."""
 
+on_done: list[Callable[[str, str, float, str], None]] = []
+"""Called with each thing that was done: its kind, its name, its seconds, and what came of it. Empty unless somebody
+traces."""
+
 queues: dict[str, Callable[[], int]] = {}
 """How much waits, where things wait for each other; each says so when it is asked."""
 queued_bytes: list[Callable[[], int]] = []

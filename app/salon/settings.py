@@ -32,6 +32,9 @@
 | `SALON_ACCEL_LOCATION` | where nginx has the files of messages: `/_files/`; without it Salon sends them | none |
 | `SALON_METRICS_NETWORKS` | addresses and networks that see `/metrics` over a proxy, comma-separated | none |
 | `SALON_METRICS_TOKEN` | a bearer token that opens `/metrics` from everywhere, at least 32 characters | none |
+| `SENTRY_DSN` | where errors are reported (Sentry); without it, nowhere | none |
+| `SENTRY_ENVIRONMENT` | what this server is called there | `production`; embedded: `development` |
+| `SENTRY_TRACES_SAMPLE_RATE` | of how many requests and events it is reported how long they took, 0 to 1 | `0` |
 | `SALON_LOG_LEVEL` | `DEBUG`: each event and request; `INFO`, `WARNING`, `ERROR` | `INFO` |
 | `SALON_LOG_FORMAT` | `json`: a line of JSON an event; `text`: for a person; `auto`: text at a terminal | `auto` |
 """
@@ -148,6 +151,17 @@ def _seconds(name: str, default: int, greatest: int) -> float:
     return seconds
 
 
+def _share(name: str, default: float) -> float:
+    text = os.environ.get(name) or str(default)
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ImproperlyConfigured(f"{name} is {text!r}; it is a number from 0 to 1.")
+    return share
+
+
 def _switch(name: str, default: bool) -> bool:
     text = os.environ.get(name) or ("on" if default else "off")
     if text not in ("on", "off"):
@@ -196,7 +210,9 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 ADMIN_NETWORKS = _networks("SALON_ADMIN_NETWORKS")
 
 METRICS_NETWORKS = _networks("SALON_METRICS_NETWORKS")
-METRICS_TOKEN = next(iter(_old_keys("SALON_METRICS_TOKEN", 32)), None)
+METRICS_TOKEN = os.environ.get("SALON_METRICS_TOKEN") or None
+if METRICS_TOKEN and len(METRICS_TOKEN) < 32:
+    raise ImproperlyConfigured(f"SALON_METRICS_TOKEN has {len(METRICS_TOKEN)} characters; give it at least 32.")
 # The directory of a release is called by its id (`/opt/salon/releases/<id>/app`).
 RELEASE = BASE_DIR.parent.name if BASE_DIR.parent.parent.name == "releases" else __version__
 
@@ -479,3 +495,18 @@ LOGGING = {
     },
 }
 logging.captureWarnings(True)
+if SENTRY_DSN := os.environ.get("SENTRY_DSN"):
+    _parts = urlsplit(SENTRY_DSN)
+    if _parts.scheme not in ("http", "https") or not (_parts.username and _parts.hostname and _parts.path.strip("/")):
+        raise ImproperlyConfigured(
+            "SENTRY_DSN is not like https://KEY@sentry.example/1: copy it from Sentry's project."
+        )
+    LOGGING["handlers"]["sentry"] = {
+        "class": "salon.sentry.Handler",
+        "level": "ERROR",
+        "dsn": SENTRY_DSN,
+        "release": RELEASE,
+        "environment": os.environ.get("SENTRY_ENVIRONMENT") or ("development" if EMBEDDED else "production"),
+        "traces_sample_rate": _share("SENTRY_TRACES_SAMPLE_RATE", 0.0),
+    }
+    LOGGING["root"]["handlers"].append("sentry")

@@ -15,7 +15,7 @@ HOST = Instance.of_molecule()
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory):
     """One process with SQLite and the channel layer in memory: what `make run` starts."""
-    with salon(directory := tmp_path_factory.mktemp("embedded"), {}, command=DEMO) as target:
+    with salon(directory := tmp_path_factory.mktemp("embedded"), {"SALON_LOG_LEVEL": "DEBUG"}, command=DEMO) as target:
         yield target
         log_lines.check(target, directory)
 
