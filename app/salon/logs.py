@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from django.db import DataError, InternalError
 
 LONGEST_TRACE = 16_000
 """Characters of a trace: the journal cuts a line at 48 KB, and half an object is none."""
@@ -32,7 +33,7 @@ PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERR
 
 COLOURS = {logging.DEBUG: "2", logging.INFO: "32", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
-QUOTES_VALUES = (ValueError, LookupError)
+QUOTES_VALUES = (ValueError, LookupError, DataError, InternalError)
 """Exceptions that say what was wrong by quoting it; what is decoded, validated or looked up may be somebody's words."""
 
 SECRET = re.compile(
@@ -91,12 +92,14 @@ def reason(error: BaseException) -> str:
     if state := getattr(cause, "sqlstate", None):
         # Of data exceptions (22), and of what somebody's own function raises (P0), the first line may hold data too; of
         # others only those behind it do.
-        primary = getattr(getattr(cause, "diag", None), "message_primary", None) or ""
-        return f"SQLSTATE {state}" if state.startswith(("22", "P0")) or not primary else f"SQLSTATE {state}: {primary}"
-    if isinstance(error, QUOTES_VALUES):
+        if state.startswith(("22", "P0")):
+            return f"SQLSTATE {state}"
+        text = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause).partition("\n")[0]
+    elif isinstance(error, QUOTES_VALUES):
         return ""
-    line = next(iter(str(error).splitlines()), "")
-    return scrubbed(line)[:LONGEST_REASON]
+    else:
+        text = str(error)
+    return scrubbed(" ".join(text.split()))[:LONGEST_REASON]
 
 
 def named(error: BaseException) -> str:

@@ -135,7 +135,7 @@ async def test_what_leaves_the_host(tmp_path, backends, sentry, explosive):
     # And the host's own log is as it should be, too.
     [log] = tmp_path.glob("server-*.log")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert len([line for line in lines if line.get("error") == "django.db.utils.DataError: SQLSTATE 22023"]) >= 2
+    assert len([line for line in lines if line.get("error") == "django.db.utils.DataError"]) >= 2
     assert CONTENT not in log.read_text()
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, OperationalError
 from django.test import RequestFactory
 
 from chat import follow
@@ -135,6 +135,7 @@ def test_what_is_no_secret_stays():
     [
         ValueError(f"invalid: {WORDS}"),
         KeyError(WORDS),
+        DataError(WORDS),
         UnicodeEncodeError("ascii", WORDS, 0, 1, WORDS),
         json.JSONDecodeError("bad", WORDS, 0),
         ExceptionGroup("two", [ValueError(WORDS), LookupError(WORDS)]),
@@ -162,7 +163,8 @@ class RefusedError(Exception):
 @pytest.mark.parametrize(
     ("kind", "cause", "said"),
     [
-        (IntegrityError, RefusedError("23514", "violates check"), "IntegrityError: SQLSTATE 23514: violates check"),
+        (IntegrityError, RefusedError("23514", "violates check"), "IntegrityError: violates check"),
+        (OperationalError, RefusedError("P0001", f"no {WORDS}"), "OperationalError: SQLSTATE P0001"),
         (DataError, RefusedError("22P02", f'invalid input: "{WORDS}"'), "DataError: SQLSTATE 22P02"),
     ],
 )
