@@ -8,12 +8,15 @@ asks this process without a proxy in between may know, who comes over one only f
 import hmac
 import itertools
 import platform
+import resource
+import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -30,6 +33,9 @@ from chat.protocol import CloseCode, ErrorCode
 from salon import measures
 from salon.measures import SECONDS, Histogram
 from salon.pages import client_address
+
+_began = time.time()
+STATM, DESCRIPTORS = Path("/proc/self/statm"), Path("/proc/self/fd")
 
 BOUNDS = [*map(str, SECONDS), "+Inf"]
 PROXIED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP")
@@ -110,6 +116,18 @@ class Collector:
         yield from self._database()
         yield from self._channel_layer()
         yield _histogram("salon_event_loop_lag_seconds", "How late the event loop is", measures.lag)
+        yield from self._process()
+
+    def _process(self) -> Iterator[Metric]:
+        # Prometheus' own collector says nothing where the rest of /proc is hidden, as from a unit with ProcSubset=pid.
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        virtual, resident = (int(pages) * resource.getpagesize() for pages in STATM.read_text().split()[:2])
+        yield _gauge("process_virtual_memory_bytes", "Virtual memory", virtual)
+        yield _gauge("process_resident_memory_bytes", "Resident memory", resident)
+        yield _gauge("process_start_time_seconds", "When the process began, in Unix time", _began)
+        yield _counter("process_cpu_seconds", "CPU time, the user's and the system's", usage.ru_utime + usage.ru_stime)
+        yield _gauge("process_open_fds", "Open files", len(list(DESCRIPTORS.iterdir())))
+        yield _gauge("process_max_fds", "Files that may be open", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
     def _database(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(
@@ -217,7 +235,6 @@ def _services() -> Mapping[str, int]:
 
 registry = CollectorRegistry()
 registry.register(Collector())
-ProcessCollector(registry=registry)
 GCCollector(registry=registry)
 
 

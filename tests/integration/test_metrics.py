@@ -10,6 +10,7 @@ from school import School
 from scrape import samples, scraped, summed
 from target import salon
 from test_inherited_socket import listening, start  # noqa: F401 (a fixture)
+from test_proxy import Proxy, make_certificate
 from websockets.exceptions import InvalidStatus
 
 from waiting import wait_until
@@ -142,7 +143,7 @@ def test_who_may_see_it(counted, headers, status):
     assert counted.request("GET", "/metrics", headers=headers)[0] == status
 
 
-def test_who_may_open_the_socket_may_see_it(listening, tmp_path):  # noqa: F811 (a fixture)
+def test_who_may_open_the_socket_may_see_it_and_not_who_comes_over_nginx(listening, tmp_path):  # noqa: F811 (a fixture)
     def get(*headers):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(20)
@@ -155,7 +156,9 @@ def test_who_may_open_the_socket_may_see_it(listening, tmp_path):  # noqa: F811 
     try:
         wait_until(lambda: " 200 OK" in get(), "an answer")
         assert samples(get().split("\r\n\r\n", 1)[1])["salon_connections"] == 0
-        assert " 404 " in get("X-Forwarded-For: 192.0.2.1").split("\r\n")[0]
+        with Proxy(tmp_path / "nginx", make_certificate(tmp_path), tmp_path / "salon.sock") as nginx:
+            assert [nginx.ask(path)[0] for path in ("/healthz", "/metrics", "/metrics/")] == [200, 404, 404]
+            assert nginx.ask("/metrics", headers={"X-Forwarded-For": "127.0.0.1"})[0] == 404
     finally:
         process.terminate()
         process.wait(30)

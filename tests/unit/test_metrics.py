@@ -1,6 +1,7 @@
 """What is counted, and who is told."""
 
 import threading
+import time
 from itertools import pairwise
 
 import pytest
@@ -66,6 +67,14 @@ def test_every_name_is_as_prometheus_wants_it():
             assert all(less <= more for less, more in pairwise(buckets))
 
 
+def test_the_process_is_known_where_the_rest_of_proc_is_hidden():
+    """As from the unit on a host (ProcSubset=pid): nothing but what belongs to the process is read."""
+    assert {str(metrics.STATM), str(metrics.DESCRIPTORS)} == {"/proc/self/statm", "/proc/self/fd"}
+    for name in ("resident_memory_bytes", "virtual_memory_bytes", "cpu_seconds_total", "open_fds", "max_fds"):
+        assert value(f"process_{name}") > 0
+    assert abs(value("process_start_time_seconds") - time.time()) < 3600
+
+
 def test_events_are_counted_by_type_and_errors_by_code():
     pongs, full = value("salon_events_made_total", type="pong"), value("salon_errors_sent_total", code="too_many_rooms")
     encode(Pong())
@@ -87,7 +96,6 @@ def test_what_a_client_chooses_makes_no_series(monkeypatch):
 
 async def test_the_lag_of_the_loop_is_noticed(monkeypatch):
     import asyncio
-    import time
 
     monkeypatch.setattr(measures, "LAG_INTERVAL", 0.01)
     before = measures.lag.sum

@@ -49,7 +49,7 @@ def test_the_events_that_it_names_are_logged():
 
 
 def test_every_metric_stands_there_as_it_is():
-    rows = re.findall(r"^\| `(salon_\w+)` \| ?(.*?) \| (.*) \|$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `((?:salon|process)_\w+)` \| ?(.*?) \| (.*) \|$", PAGE, re.MULTILINE)
     told = []
     for family in Collector().collect():
         labels = {label: None for sample in family.samples for label in sample.labels if label != "le"}
