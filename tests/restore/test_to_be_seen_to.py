@@ -132,7 +132,8 @@ WAYS = [
     way(
         "update",
         UPDATE,
-        "rm -r /srv/repository /etc/apt/sources.list.d/broken.list /var/lib/apt/lists && mv /root/lists /var/lib/apt/lists",
+        "rm -r /srv/repository /etc/apt/sources.list.d/broken.list /var/lib/apt/lists"
+        " && mv /root/lists /var/lib/apt/lists",
         "updates: security updates wait for base-files",
         "updates",
     ),
