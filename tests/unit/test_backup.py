@@ -4,7 +4,9 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
+import sys
 import tarfile
 from datetime import UTC, datetime, timedelta
 
@@ -255,6 +257,108 @@ def test_what_is_older_than_wanted_is_removed(host, backup):
         (host.directory / name).mkdir()
     assert host.expire() == [ID]
     assert [each.id for each in host.backups()] == ["20260302T013000Z", "20260303T013000Z"]
+
+
+class TestChangingPlaces:
+    """What a restore puts in use, with a PostgreSQL that is a set of names."""
+
+    @pytest.fixture
+    def databases(self, host, monkeypatch):
+        """What each database holds, by its name."""
+        databases = {"salon": "living", "salon_restoring": "staged", "salon_before": "former"}
+
+        def postgres(database, statement):
+            for old, new in re.findall(r'ALTER DATABASE "?(\w+)"? RENAME TO "?(\w+)"?', statement):
+                assert new not in databases
+                databases[new] = databases.pop(old)
+            return ""
+
+        monkeypatch.setattr(program, "postgres", postgres)
+        monkeypatch.setattr(program, "drop", lambda name: databases.pop(name, None))
+        monkeypatch.setattr(program, "exists", lambda name: name in databases)
+        host.config["name"] = "salon"
+        for place, content in ((host.live_files, "living"), (host.restoring_files, "staged")):
+            place.mkdir(exist_ok=True)
+            (place / "what").write_text(content)
+        return databases
+
+    def test_what_was_staged_is_in_use_and_what_was_in_use_stays(self, host, databases):
+        host.swap()
+        assert databases == {"salon": "staged", "salon_before": "living"}
+        assert (host.live_files / "what").read_text() == "staged"
+        host.undo()
+        assert databases == {"salon": "living", "salon_restoring": "staged"}
+        assert (host.live_files / "what").read_text() == "living"
+
+    @pytest.mark.parametrize("place", ["live_files", "restoring_files"])
+    def test_files_that_cannot_be_moved_take_the_database_back(self, host, databases, monkeypatch, place):
+        rename = program.Path.rename
+        fixed = getattr(host, place)
+
+        def move(path, target):
+            # As where it is a disk of its own.
+            if path == fixed:
+                raise OSError(16, "Device or resource busy", str(path))
+            return rename(path, target)
+
+        monkeypatch.setattr(program.Path, "rename", move)
+        with pytest.raises(OSError, match="busy"):
+            host.swap()
+        assert databases == {"salon": "living", "salon_restoring": "staged"}
+        assert (host.live_files / "what").read_text() == "living"
+        assert (host.restoring_files / "what").read_text() == "staged"
+
+
+class TestRestorePlaybook:
+    """What the playbook does where a step of the change fails, with programs that only note that they were called."""
+
+    @pytest.fixture
+    def swap(self, tmp_path):
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "play.yml").write_text(
+            "- {name: Swap, hosts: localhost, connection: local, gather_facts: false, tasks: [{name: Swap,"
+            " ansible.builtin.import_role: {name: backup, tasks_from: swap}, vars: {backup_processes: [1]}}]}\n"
+        )
+
+        def swap(failing):
+            for name in ("salon-backup", "systemctl", "salon", "setpriv"):
+                script = tmp_path / "bin" / name
+                script.write_text(
+                    f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/called\n'
+                    f'case "{name} $*" in "{failing}"*) echo "it is under way" >&2; exit 1;; esac\n'
+                )
+                script.chmod(0o755)
+            done = subprocess.run(
+                ["ansible-playbook", "--inventory", "localhost,", tmp_path / "play.yml"]
+                + ["--extra-vars", f"ansible_python_interpreter={sys.executable}"],
+                capture_output=True,
+                text=True,
+                check=False,
+                env={
+                    **os.environ,
+                    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                    "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+                },
+            )
+            return done, (tmp_path / "called").read_text().splitlines()
+
+        return swap
+
+    def test_where_nothing_has_changed_places_nothing_is_taken_back(self, swap):
+        done, called = swap("salon-backup swap")
+        assert done.returncode == 2
+        # It would bring back what was before an earlier restore.
+        assert "salon-backup undo" not in called
+        assert called[-1] == "systemctl start daphne@1.socket daphne@1.service"
+        assert "what was there before is in use, since nothing was changed: it is under way" in " ".join(
+            done.stdout.split()
+        )
+
+    def test_what_does_not_serve_is_taken_back(self, swap):
+        done, called = swap("salon migrate")
+        assert done.returncode == 2
+        assert called[-2:] == ["salon-backup undo", "systemctl start daphne@1.socket daphne@1.service"]
+        assert "what was there before is in use again" in " ".join(done.stdout.split())
 
 
 class TestTold:
