@@ -309,6 +309,33 @@ class TestChangingPlaces:
         assert (host.restoring_files / "what").read_text() == "staged"
 
 
+def test_what_could_not_be_staged_whole_is_not_there_to_be_put_in_use(host, backup, monkeypatch):
+    databases = set()
+    monkeypatch.setattr(
+        program, "postgres", lambda _, statement: databases.update(re.findall(r"TE DATABASE (\w+)", statement))
+    )
+    monkeypatch.setattr(program, "drop", databases.discard)
+    monkeypatch.setattr(program, "exists", lambda name: name in databases)
+    monkeypatch.setattr(program, "run", lambda *_, **__: None)
+    monkeypatch.setattr(program, "measured", lambda _: {})
+    monkeypatch.setattr(program.shutil, "chown", lambda *_: None)
+    host.config |= {"owner": "salon_owner", "files_owner": ["salon", "www-data"]}
+    host.stage(ID)
+    assert databases == {"salon_restoring"}
+    assert host.restoring_files.is_dir()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(program, "copy", full)
+    with pytest.raises(OSError, match="No space left"):
+        host.stage(ID)
+    assert not databases
+    assert not host.restoring_files.exists()
+    with pytest.raises(program.TroubleError, match="Nothing is staged"):
+        host.swap()
+
+
 class TestRestorePlaybook:
     """What the playbook does where a step of the change fails, with programs that only note that they were called."""
 
@@ -329,8 +356,10 @@ class TestRestorePlaybook:
                 )
                 script.chmod(0o755)
             done = subprocess.run(
-                ["ansible-playbook", "--inventory", "localhost,", tmp_path / "play.yml"]
-                + ["--extra-vars", f"ansible_python_interpreter={sys.executable}"],
+                [
+                    *("ansible-playbook", "--inventory", "localhost,", tmp_path / "play.yml"),
+                    *("--extra-vars", f"ansible_python_interpreter={sys.executable}"),
+                ],
                 capture_output=True,
                 text=True,
                 check=False,
