@@ -237,6 +237,28 @@ class TestRoom:
         with pytest.raises(program.TroubleError):
             host._see_to_room(lambda _: 50, {FILE.replace("0a", "0b"): 2_000_000}, backup)
 
+    def test_a_restore_that_would_fill_the_disk_of_what_is_in_use_is_not_begun(
+        self, host, backup, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(
+            program, "postgres", lambda _, statement: f"{tmp_path}\n" if "data_dir" in statement else ""
+        )
+        monkeypatch.setattr(program, "drop", lambda _: None)
+        monkeypatch.setattr(program.shutil, "disk_usage", lambda _: program.shutil._ntuple_diskusage(1000, 900, 100))
+        manifest = json.loads((backup.place / "manifest.json").read_text())
+        for database, files, fits in ((30, 40, True), (30, 41, False)):
+            manifest |= {"database_bytes": database, "files": {"count": 1, "bytes": files}}
+            if fits:
+                host._see_to_room_beside(manifest, backup)
+                continue
+            with pytest.raises(program.TroubleError, match="has 100 B free: what is restored takes about 101 B beside"):
+                host._see_to_room_beside(manifest, backup)
+        # One of before, which has not noted it, is known by its dump.
+        del manifest["database_bytes"]
+        (backup.place / "database.dump").write_bytes(b"x" * 100)
+        with pytest.raises(program.TroubleError, match="has 100 B free"):
+            host._see_to_room_beside(manifest, backup)
+
 
 def test_files_are_linked_to_the_backup_before_or_copied(host, backup, tmp_path):
     new = "0b/0b000000-0000-4000-8000-000000000000"
@@ -318,6 +340,7 @@ def test_what_could_not_be_staged_whole_is_not_there_to_be_put_in_use(host, back
     monkeypatch.setattr(program, "exists", lambda name: name in databases)
     monkeypatch.setattr(program, "run", lambda *_, **__: None)
     monkeypatch.setattr(program, "measured", lambda _: {})
+    monkeypatch.setattr(host, "_see_to_room_beside", lambda *_: None)
     monkeypatch.setattr(program.shutil, "chown", lambda *_: None)
     host.config |= {"owner": "salon_owner", "files_owner": ["salon", "www-data"]}
     host.stage(ID)
