@@ -175,6 +175,30 @@ class TestBecomingCurrent:
         assert obey("activate", "--id=new")["back"] == "old"
         assert host.runs() == ["old", "old"]
 
+    def test_it_is_back_before_it_is_noted_why(self, host, obey, monkeypatch):
+        """A disk that is full, or a host that goes down meanwhile, leaves nobody with what does not come up."""
+        host.broken.add("new")
+        write = program.write
+
+        def full(path, content):
+            if path.name == ".bad":
+                raise OSError(28, "No space left on device")
+            write(path, content)
+
+        monkeypatch.setattr(program, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            obey("activate", "--id=new")
+        assert host.current() == "old"
+        assert host.runs() == ["old", "old"]
+
+    def test_the_only_release_of_a_host_is_tried_again(self, tmp_path):
+        host = Host(tmp_path, processes=1)
+        host.add("first")
+        host.switch("first")
+        host.mute.add("first")
+        assert not program.obey(host, parse("prove"))["ok"]
+        assert not host.mark("first", "bad")
+
     def test_the_first_release_of_a_host(self, tmp_path):
         host = Host(tmp_path, processes=0)
         host.add("first")
@@ -254,6 +278,40 @@ class TestLock:
         program.write(host.lock_file, {"id": "", "pid": 4711, "who": "root", "what": "a restart", "since": "now"})
         assert host.holder() is None
 
+    def test_a_restart_that_is_at_work_is_not_pushed_aside(self, host, monkeypatch):
+        seen = []
+
+        def restart(number, release, people):
+            with pytest.raises(program.LockedError, match="root on this host holds the lock"):
+                host.begin(OTHER, "release other", "")
+            seen.append(number)
+            return ""
+
+        monkeypatch.setattr(host, "restart", restart)
+        monkeypatch.setattr(host, "proc", Path("/proc"))
+        program.obey(host, parse("restart"))
+        assert seen == [1, 2]
+        assert host.holder() is None
+
+    def test_work_that_took_long_was_heard_of(self, host, obey, monkeypatch):
+        def migrate(release):
+            long_ago = time.time() - program.LEASE - 1
+            os.utime(host.lock_file, (long_ago, long_ago))
+            return {}
+
+        monkeypatch.setattr(host, "migrate", migrate)
+        obey("migrate", "--id=new")
+        assert obey("activate", "--id=new")["ok"]
+
+    def test_it_is_let_go_of_though_what_is_old_cannot_be_removed(self, host, obey, monkeypatch):
+        def prune(keep):
+            raise OSError(30, "Read-only file system")
+
+        monkeypatch.setattr(host, "prune", prune)
+        with pytest.raises(OSError, match="Read-only"):
+            obey("end", "--keep=5")
+        assert host.holder() is None
+
     def test_a_lock_that_is_gone_is_not_worked_without(self, host, obey):
         host.lock_file.unlink()
         with pytest.raises(program.TroubleError, match="not held any more"):
@@ -274,6 +332,19 @@ class TestGoingBack:
         assert host.mark("new", "bad")["why"] == "it was rolled back to old"
         # And further, not forwards to the bad one.
         assert obey("rollback")["id"] == "older"
+
+    def test_an_interrupted_one_does_not_lead_forwards_again(self, host, obey, monkeypatch):
+        host.add("older", good="2025-12-01")
+        obey("activate", "--id=new")
+
+        def restart(number, release, people):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(host, "restart", restart)
+        with pytest.raises(KeyboardInterrupt):
+            obey("rollback")
+        assert host.current() == "old"
+        assert host.target("")["id"] != "new"
 
     def test_to_a_named_one(self, host, obey):
         host.add("20260101-aa")
