@@ -194,6 +194,14 @@ class TestArchives:
         assert list(again.faults()) == []
         assert [each.id for each in host.backups()] == [ID]
 
+    def test_a_damaged_one_makes_way_for_the_good_one_from_elsewhere(self, host, backup, monkeypatch):
+        monkeypatch.setattr(os, "chown", lambda *_: None)
+        archive = self.archive(backup)
+        (backup.place / "database.dump").write_bytes(b"damaged")
+        program.import_from(host, archive)
+        assert list(backup.faults()) == []
+        assert [each.id for each in host.backups()] == [ID]
+
     def test_half_an_archive_is_refused(self, host, backup):
         content = self.archive(backup).getvalue()
         program.shutil.rmtree(backup.place)
@@ -221,6 +229,36 @@ class TestArchives:
             tar.addfile(link)
         with pytest.raises(program.TroubleError, match="no backup"):
             program.import_from(host, io.BytesIO(out.getvalue()))
+
+
+class TestElsewhere:
+    @pytest.fixture
+    def store(self, host, tmp_path, monkeypatch):
+        """A store with a lock that nobody holds any more, of a restic that only knows about that."""
+        script = tmp_path / "bin/restic"
+        script.parent.mkdir()
+        script.write_text(
+            "#!/bin/sh\n"
+            f'case "$1" in unlock) rm -f {tmp_path}/locked; exit 0;; cat) exit 0;; esac\n'
+            f'[ ! -e {tmp_path}/locked ] || {{ echo "already locked exclusively" >&2; exit 1; }}\n'
+            'case "$1" in\n'
+            """backup) echo '{"message_type": "summary", "snapshot_id": "ab", "data_added": 5}';;\n"""
+            f"""snapshots) echo '[{{"id": "abcd", "time": "now", "tags": ["id-{ID}"]}}]';;\n"""
+            "esac\n"
+        )
+        script.chmod(0o755)
+        (tmp_path / "locked").touch()
+        monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+        host.config["restic"]["repository"] = "/srv/store"
+        return program.Store(host)
+
+    def test_the_lock_of_a_host_that_went_down_keeps_no_backup_out(self, store, backup):
+        assert store.keep(backup)["snapshot"] == "abcd"
+
+    def test_nothing_is_removed_where_the_host_may_not(self, store, backup):
+        store.config["append_only"] = True
+        with pytest.raises(program.TroubleError, match="already locked"):
+            store.keep(backup)
 
 
 class TestRoom:
