@@ -215,6 +215,11 @@ class TestBecomingCurrent:
         assert not host.mark("new", "good")
         assert obey("back") == {"changed": False}
 
+    def test_another_host_could_not_go_along_before_it_was_this_ones_turn(self, host, obey):
+        assert obey("back", "--id=new") == {"changed": False}
+        assert host.runs() == ["old", "old"]
+        assert host.mark("new", "bad")["why"] == "another host could not run it"
+
     def test_a_good_try_makes_up_for_a_bad_one(self, host, obey):
         program.write(host.releases / "new/.bad", {"at": "", "why": "the database was away"})
         obey("activate", "--id=new")
@@ -542,3 +547,67 @@ class TestBringing:
             packed.addfile(member)
         with pytest.raises(tarfile.OutsideDestinationError):
             obey("install", str(evil))
+
+
+@pytest.fixture
+def play(tmp_path):
+    """Have hosts, which are this machine, go through tasks of the role with a `salon-release` that is a line of sh."""
+
+    def play(hosts, line, tasks, **variables):
+        (tmp_path / "salon-release").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/called\n{line}\n')
+        (tmp_path / "salon-release").chmod(0o755)
+        (tmp_path / "called").write_text("")
+        (tmp_path / "play.yml").write_text(
+            "- {hosts: all, connection: local, gather_facts: false, any_errors_fatal: true, tasks: [{name: Do it,"
+            f" ansible.builtin.import_role: {{name: daphne, tasks_from: {tasks}}}}}, {{name: Go on,"
+            " ansible.builtin.debug: {msg: They go on}}]}\n"
+        )
+        variables["ansible_python_interpreter"] = sys.executable
+        done = subprocess.run(
+            [
+                *("ansible-playbook", "--inventory", hosts, tmp_path / "play.yml"),
+                *("--extra-vars", json.dumps(variables)),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            },
+        )
+        return " ".join(done.stdout.split()), (tmp_path / "called").read_text().splitlines()
+
+    return play
+
+
+def test_no_host_goes_back_where_one_cannot(play):
+    """The release is chosen on one host; another may not have it."""
+    line = (
+        """[ "$3" ] && { echo "No release here begin with $3" >&2; exit 1; }; echo '{"id": "old", "current": "new"}'"""
+    )
+    assert "They go on" in play("one,", line, "choose")[0]
+    said, _ = play("one,two,", line, "choose")
+    assert "two: No release here begin with old" in said
+    assert "They go on" not in said
+
+
+@pytest.mark.parametrize(
+    ("line", "back"),
+    [
+        ("""echo '{"ok": false}'; exit 1""", "back --run a1 --id new"),
+        ("echo 'the database is away' >&2; exit 1", "back --run a1"),
+    ],
+)
+def test_a_release_is_bad_only_where_it_was_tried(play, line, back):
+    said, called = play(
+        "one,",
+        line,
+        "activate",
+        daphne_run_report={"stdout": '{"id": "a1"}'},
+        daphne_identified={"stdout": '{"id": "new", "migrations": {}}'},
+        daphne_to_do=True,
+    )
+    assert called == ["activate --run a1 --id new", back, "end --run a1"]
+    assert "They go on" not in said
