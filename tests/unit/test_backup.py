@@ -451,6 +451,61 @@ class TestRestorePlaybook:
         assert "what was there before is in use again" in " ".join(done.stdout.split())
 
 
+class TestRecover:
+    MOMENT = datetime(2026, 3, 2, 1, 40, tzinfo=UTC)
+
+    @pytest.fixture
+    def recover(self, host, monkeypatch):
+        """Which backup it would be replayed upon."""
+
+        def replayed(base, *_):
+            raise program.TroubleError(base.id)
+
+        monkeypatch.setattr(program, "replayed", replayed)
+        monkeypatch.setattr(program, "flush_log", lambda: None)
+        host.cluster.parent.mkdir(parents=True)
+        # Each took a quarter of an hour.
+        for day in (1, 2):
+            place = host.directory / f"2026030{day}T013000Z"
+            place.mkdir()
+            (place / "base.tar.gz").touch()
+            (place / "backup_manifest").write_text('{"Files": [{"Size": 60}, {"Size": 41}]}')
+            moment = datetime(2026, 3, day, 1, 45, tzinfo=UTC).timestamp()
+            os.utime(place / "backup_manifest", (moment, moment))
+
+        def recover(moment):
+            with pytest.raises(program.TroubleError) as trouble:
+                host.recover(moment)
+            return str(trouble.value)
+
+        return recover
+
+    def test_upon_a_copy_that_was_whole_by_then(self, recover):
+        assert recover(self.MOMENT) == "20260301T013000Z"
+        assert recover(self.MOMENT + timedelta(minutes=6)) == "20260302T013000Z"
+
+    def test_a_moment_before_any_copy_was_whole_is_refused(self, recover):
+        assert "it reaches back to 2026-03-01 01:45:00 UTC" in recover(self.MOMENT - timedelta(days=1))
+
+    def test_what_would_fill_the_disk_of_what_is_in_use_is_not_begun(self, recover, monkeypatch):
+        monkeypatch.setattr(program.shutil, "disk_usage", lambda _: program.shutil._ntuple_diskusage(1000, 900, 100))
+        assert "has 100 B free: PostgreSQL's files of then take about 101 B" in recover(self.MOMENT)
+
+
+def test_a_backup_of_a_moment_before_pushes_out_none_of_the_nights(host):
+    for name, about in (
+        *(("20260301T013000Z", {}), ("20260302T013000Z", {}), ("20260303T013000Z", {})),
+        ("20260303T140000Z", {"recovered_from": "20260302T013000Z"}),
+    ):
+        (host.directory / name).mkdir()
+        (host.directory / name / "manifest.json").write_text(json.dumps({"version": 1, **about}))
+    assert host.expire() == ["20260301T013000Z"]
+    for name in ("20260304T013000Z", "20260305T013000Z"):
+        (host.directory / name).mkdir()
+    host.expire()
+    assert [each.id for each in host.backups()] == ["20260304T013000Z", "20260305T013000Z"]
+
+
 class TestTold:
     def test_two_at_once_are_refused(self, host):
         with host.alone(), pytest.raises(program.TroubleError, match="under way"), host.alone():
