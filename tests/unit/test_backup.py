@@ -312,6 +312,46 @@ def test_files_are_linked_to_the_backup_before_or_copied(host, backup, tmp_path)
     assert found == {FILE: backup.file_sums()[FILE], new: program.sum_of(later.files / new)}
 
 
+def test_a_backup_that_lacks_something_says_so(host, backup, monkeypatch):
+    """A power cut may have left less of a file than its message says."""
+    part, whole = "0d/0d000000-0000-4000-8000-000000000000", "0e/0e000000-0000-4000-8000-000000000000"
+    for name in (part, whole):
+        (host.live_files / name).parent.mkdir()
+        (host.live_files / name).write_bytes(b"four")
+    answers = {
+        program.ATTACHMENTS: [["0d000000-0000-4000-8000-000000000000", 40], ["0e000000-0000-4000-8000-000000000000", 4]]
+    }
+
+    class Snapshot:
+        def __init__(self, url):
+            self.url = url
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def ask(self, statement):
+            return answers.get(statement, 1)
+
+    monkeypatch.setattr(program, "Snapshot", Snapshot)
+    monkeypatch.setattr(program, "measured", lambda _: {"chat_user": EMPTY})
+    monkeypatch.setattr(host, "_dump", lambda _, partial: partial.dump.write_bytes(b"PGDMP"))
+    monkeypatch.setattr(host, "_secrets", list)
+    host.config |= {"database": "", "domain": "chat.example.org", "release": "/opt/salon/current"}
+    host.credentials = host.root
+    assert host.make()["warnings"] == [
+        f"the bytes of 1 files of messages are not on the host, or not all of them (the first is {part})"
+    ]
+    assert "0 users" in program.summary(host.state())
+    assert f"; but the bytes of 1 files of messages are not on the host, or not all of them (the first is {part})" in (
+        program.summary(host.state())
+    )
+    # What there is of it is kept.
+    assert (host.backups()[-1].files / part).read_bytes() == b"four"
+
+
 def test_what_is_older_than_wanted_is_removed(host, backup):
     for name in ("20260302T013000Z", "20260303T013000Z"):
         (host.directory / name).mkdir()
