@@ -4,7 +4,9 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
+import sys
 import tarfile
 from datetime import UTC, datetime, timedelta
 
@@ -192,6 +194,14 @@ class TestArchives:
         assert list(again.faults()) == []
         assert [each.id for each in host.backups()] == [ID]
 
+    def test_a_damaged_one_makes_way_for_the_good_one_from_elsewhere(self, host, backup, monkeypatch):
+        monkeypatch.setattr(os, "chown", lambda *_: None)
+        archive = self.archive(backup)
+        (backup.place / "database.dump").write_bytes(b"damaged")
+        program.import_from(host, archive)
+        assert list(backup.faults()) == []
+        assert [each.id for each in host.backups()] == [ID]
+
     def test_half_an_archive_is_refused(self, host, backup):
         content = self.archive(backup).getvalue()
         program.shutil.rmtree(backup.place)
@@ -221,6 +231,36 @@ class TestArchives:
             program.import_from(host, io.BytesIO(out.getvalue()))
 
 
+class TestElsewhere:
+    @pytest.fixture
+    def store(self, host, tmp_path, monkeypatch):
+        """A store with a lock that nobody holds any more, of a restic that only knows about that."""
+        script = tmp_path / "bin/restic"
+        script.parent.mkdir()
+        script.write_text(
+            "#!/bin/sh\n"
+            f'case "$1" in unlock) rm -f {tmp_path}/locked; exit 0;; cat) exit 0;; esac\n'
+            f'[ ! -e {tmp_path}/locked ] || {{ echo "already locked exclusively" >&2; exit 1; }}\n'
+            'case "$1" in\n'
+            """backup) echo '{"message_type": "summary", "snapshot_id": "ab", "data_added": 5}';;\n"""
+            f"""snapshots) echo '[{{"id": "abcd", "time": "now", "tags": ["id-{ID}"]}}]';;\n"""
+            "esac\n"
+        )
+        script.chmod(0o755)
+        (tmp_path / "locked").touch()
+        monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+        host.config["restic"]["repository"] = "/srv/store"
+        return program.Store(host)
+
+    def test_the_lock_of_a_host_that_went_down_keeps_no_backup_out(self, store, backup):
+        assert store.keep(backup)["snapshot"] == "abcd"
+
+    def test_nothing_is_removed_where_the_host_may_not(self, store, backup):
+        store.config["append_only"] = True
+        with pytest.raises(program.TroubleError, match="already locked"):
+            store.keep(backup)
+
+
 class TestRoom:
     def test_a_backup_that_would_fill_the_disk_is_not_begun(self, host, monkeypatch):
         monkeypatch.setattr(program.shutil, "disk_usage", lambda _: program.shutil._ntuple_diskusage(100, 90, 10))
@@ -234,6 +274,28 @@ class TestRoom:
         host._see_to_room(lambda _: 50, {FILE: 2_000_000}, backup)
         with pytest.raises(program.TroubleError):
             host._see_to_room(lambda _: 50, {FILE.replace("0a", "0b"): 2_000_000}, backup)
+
+    def test_a_restore_that_would_fill_the_disk_of_what_is_in_use_is_not_begun(
+        self, host, backup, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(
+            program, "postgres", lambda _, statement: f"{tmp_path}\n" if "data_dir" in statement else ""
+        )
+        monkeypatch.setattr(program, "drop", lambda _: None)
+        monkeypatch.setattr(program.shutil, "disk_usage", lambda _: program.shutil._ntuple_diskusage(1000, 900, 100))
+        manifest = json.loads((backup.place / "manifest.json").read_text())
+        for database, files, fits in ((30, 40, True), (30, 41, False)):
+            manifest |= {"database_bytes": database, "files": {"count": 1, "bytes": files}}
+            if fits:
+                host._see_to_room_beside(manifest, backup)
+                continue
+            with pytest.raises(program.TroubleError, match="has 100 B free: what is restored takes about 101 B beside"):
+                host._see_to_room_beside(manifest, backup)
+        # One of before, which has not noted it, is known by its dump.
+        del manifest["database_bytes"]
+        (backup.place / "database.dump").write_bytes(b"x" * 100)
+        with pytest.raises(program.TroubleError, match="has 100 B free"):
+            host._see_to_room_beside(manifest, backup)
 
 
 def test_files_are_linked_to_the_backup_before_or_copied(host, backup, tmp_path):
@@ -250,11 +312,238 @@ def test_files_are_linked_to_the_backup_before_or_copied(host, backup, tmp_path)
     assert found == {FILE: backup.file_sums()[FILE], new: program.sum_of(later.files / new)}
 
 
+def test_a_backup_that_lacks_something_says_so(host, backup, monkeypatch):
+    """A power cut may have left less of a file than its message says."""
+    part, whole = "0d/0d000000-0000-4000-8000-000000000000", "0e/0e000000-0000-4000-8000-000000000000"
+    for name in (part, whole):
+        (host.live_files / name).parent.mkdir()
+        (host.live_files / name).write_bytes(b"four")
+    answers = {
+        program.ATTACHMENTS: [["0d000000-0000-4000-8000-000000000000", 40], ["0e000000-0000-4000-8000-000000000000", 4]]
+    }
+
+    class Snapshot:
+        def __init__(self, url):
+            self.url = url
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def ask(self, statement):
+            return answers.get(statement, 1)
+
+    monkeypatch.setattr(program, "Snapshot", Snapshot)
+    monkeypatch.setattr(program, "measured", lambda _: {"chat_user": EMPTY})
+    monkeypatch.setattr(host, "_dump", lambda _, partial: partial.dump.write_bytes(b"PGDMP"))
+    monkeypatch.setattr(host, "_secrets", list)
+    host.config |= {"database": "", "domain": "chat.example.org", "release": "/opt/salon/current"}
+    host.credentials = host.root
+    assert host.make()["warnings"] == [
+        f"the bytes of 1 files of messages are not on the host, or not all of them (the first is {part})"
+    ]
+    assert "0 users" in program.summary(host.state())
+    assert f"; but the bytes of 1 files of messages are not on the host, or not all of them (the first is {part})" in (
+        program.summary(host.state())
+    )
+    # What there is of it is kept.
+    assert (host.backups()[-1].files / part).read_bytes() == b"four"
+
+
 def test_what_is_older_than_wanted_is_removed(host, backup):
     for name in ("20260302T013000Z", "20260303T013000Z"):
         (host.directory / name).mkdir()
     assert host.expire() == [ID]
     assert [each.id for each in host.backups()] == ["20260302T013000Z", "20260303T013000Z"]
+
+
+class TestChangingPlaces:
+    """What a restore puts in use, with a PostgreSQL that is a set of names."""
+
+    @pytest.fixture
+    def databases(self, host, monkeypatch):
+        """What each database holds, by its name."""
+        databases = {"salon": "living", "salon_restoring": "staged", "salon_before": "former"}
+
+        def postgres(database, statement):
+            for old, new in re.findall(r'ALTER DATABASE "?(\w+)"? RENAME TO "?(\w+)"?', statement):
+                assert new not in databases
+                databases[new] = databases.pop(old)
+            return ""
+
+        monkeypatch.setattr(program, "postgres", postgres)
+        monkeypatch.setattr(program, "drop", lambda name: databases.pop(name, None))
+        monkeypatch.setattr(program, "exists", lambda name: name in databases)
+        host.config["name"] = "salon"
+        for place, content in ((host.live_files, "living"), (host.restoring_files, "staged")):
+            place.mkdir(exist_ok=True)
+            (place / "what").write_text(content)
+        return databases
+
+    def test_what_was_staged_is_in_use_and_what_was_in_use_stays(self, host, databases):
+        host.swap()
+        assert databases == {"salon": "staged", "salon_before": "living"}
+        assert (host.live_files / "what").read_text() == "staged"
+        host.undo()
+        assert databases == {"salon": "living", "salon_restoring": "staged"}
+        assert (host.live_files / "what").read_text() == "living"
+
+    @pytest.mark.parametrize("place", ["live_files", "restoring_files"])
+    def test_files_that_cannot_be_moved_take_the_database_back(self, host, databases, monkeypatch, place):
+        rename = program.Path.rename
+        fixed = getattr(host, place)
+
+        def move(path, target):
+            # As where it is a disk of its own.
+            if path == fixed:
+                raise OSError(16, "Device or resource busy", str(path))
+            return rename(path, target)
+
+        monkeypatch.setattr(program.Path, "rename", move)
+        with pytest.raises(OSError, match="busy"):
+            host.swap()
+        assert databases == {"salon": "living", "salon_restoring": "staged"}
+        assert (host.live_files / "what").read_text() == "living"
+        assert (host.restoring_files / "what").read_text() == "staged"
+
+
+def test_what_could_not_be_staged_whole_is_not_there_to_be_put_in_use(host, backup, monkeypatch):
+    databases = set()
+    monkeypatch.setattr(
+        program, "postgres", lambda _, statement: databases.update(re.findall(r"TE DATABASE (\w+)", statement))
+    )
+    monkeypatch.setattr(program, "drop", databases.discard)
+    monkeypatch.setattr(program, "exists", lambda name: name in databases)
+    monkeypatch.setattr(program, "run", lambda *_, **__: None)
+    monkeypatch.setattr(program, "measured", lambda _: {})
+    monkeypatch.setattr(host, "_see_to_room_beside", lambda *_: None)
+    monkeypatch.setattr(program.shutil, "chown", lambda *_: None)
+    host.config |= {"owner": "salon_owner", "files_owner": ["salon", "www-data"]}
+    host.stage(ID)
+    assert databases == {"salon_restoring"}
+    assert host.restoring_files.is_dir()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(program, "copy", full)
+    with pytest.raises(OSError, match="No space left"):
+        host.stage(ID)
+    assert not databases
+    assert not host.restoring_files.exists()
+    with pytest.raises(program.TroubleError, match="Nothing is staged"):
+        host.swap()
+
+
+class TestRestorePlaybook:
+    """What the playbook does where a step of the change fails, with programs that only note that they were called."""
+
+    @pytest.fixture
+    def swap(self, tmp_path):
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "play.yml").write_text(
+            "- {name: Swap, hosts: localhost, connection: local, gather_facts: false, tasks: [{name: Swap,"
+            " ansible.builtin.import_role: {name: backup, tasks_from: swap}, vars: {backup_processes: [1]}}]}\n"
+        )
+
+        def swap(failing):
+            for name in ("salon-backup", "systemctl", "salon", "setpriv"):
+                script = tmp_path / "bin" / name
+                script.write_text(
+                    f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/called\n'
+                    f'case "{name} $*" in "{failing}"*) echo "it is under way" >&2; exit 1;; esac\n'
+                )
+                script.chmod(0o755)
+            done = subprocess.run(
+                [
+                    *("ansible-playbook", "--inventory", "localhost,", tmp_path / "play.yml"),
+                    *("--extra-vars", f"ansible_python_interpreter={sys.executable}"),
+                ],
+                capture_output=True,
+                text=True,
+                check=False,
+                env={
+                    **os.environ,
+                    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                    "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+                },
+            )
+            return done, (tmp_path / "called").read_text().splitlines()
+
+        return swap
+
+    def test_where_nothing_has_changed_places_nothing_is_taken_back(self, swap):
+        done, called = swap("salon-backup swap")
+        assert done.returncode == 2
+        # It would bring back what was before an earlier restore.
+        assert "salon-backup undo" not in called
+        assert called[-1] == "systemctl start daphne@1.socket daphne@1.service"
+        assert "what was there before is in use, since nothing was changed: it is under way" in " ".join(
+            done.stdout.split()
+        )
+
+    def test_what_does_not_serve_is_taken_back(self, swap):
+        done, called = swap("salon migrate")
+        assert done.returncode == 2
+        assert called[-2:] == ["salon-backup undo", "systemctl start daphne@1.socket daphne@1.service"]
+        assert "what was there before is in use again" in " ".join(done.stdout.split())
+
+
+class TestRecover:
+    MOMENT = datetime(2026, 3, 2, 1, 40, tzinfo=UTC)
+
+    @pytest.fixture
+    def recover(self, host, monkeypatch):
+        """Which backup it would be replayed upon."""
+
+        def replayed(base, *_):
+            raise program.TroubleError(base.id)
+
+        monkeypatch.setattr(program, "replayed", replayed)
+        monkeypatch.setattr(program, "flush_log", lambda: None)
+        host.cluster.parent.mkdir(parents=True)
+        # Each took a quarter of an hour.
+        for day in (1, 2):
+            place = host.directory / f"2026030{day}T013000Z"
+            place.mkdir()
+            (place / "base.tar.gz").touch()
+            (place / "backup_manifest").write_text('{"Files": [{"Size": 60}, {"Size": 41}]}')
+            moment = datetime(2026, 3, day, 1, 45, tzinfo=UTC).timestamp()
+            os.utime(place / "backup_manifest", (moment, moment))
+
+        def recover(moment):
+            with pytest.raises(program.TroubleError) as trouble:
+                host.recover(moment)
+            return str(trouble.value)
+
+        return recover
+
+    def test_upon_a_copy_that_was_whole_by_then(self, recover):
+        assert recover(self.MOMENT) == "20260301T013000Z"
+        assert recover(self.MOMENT + timedelta(minutes=6)) == "20260302T013000Z"
+
+    def test_a_moment_before_any_copy_was_whole_is_refused(self, recover):
+        assert "it reaches back to 2026-03-01 01:45:00 UTC" in recover(self.MOMENT - timedelta(days=1))
+
+    def test_what_would_fill_the_disk_of_what_is_in_use_is_not_begun(self, recover, monkeypatch):
+        monkeypatch.setattr(program.shutil, "disk_usage", lambda _: program.shutil._ntuple_diskusage(1000, 900, 100))
+        assert "has 100 B free: PostgreSQL's files of then take about 101 B" in recover(self.MOMENT)
+
+
+def test_a_backup_of_a_moment_before_pushes_out_none_of_the_nights(host):
+    for name, about in (
+        *(("20260301T013000Z", {}), ("20260302T013000Z", {}), ("20260303T013000Z", {})),
+        ("20260303T140000Z", {"recovered_from": "20260302T013000Z"}),
+    ):
+        (host.directory / name).mkdir()
+        (host.directory / name / "manifest.json").write_text(json.dumps({"version": 1, **about}))
+    assert host.expire() == ["20260301T013000Z"]
+    for name in ("20260304T013000Z", "20260305T013000Z"):
+        (host.directory / name).mkdir()
+    host.expire()
+    assert [each.id for each in host.backups()] == ["20260304T013000Z", "20260305T013000Z"]
 
 
 class TestTold:

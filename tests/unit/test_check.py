@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import socket
 import sys
 import threading
@@ -279,6 +280,17 @@ class TestDoor:
     def test_an_address_leads_to_itself_and_a_strange_name_nowhere(self):
         assert check.addresses_of("127.0.0.1") == ["127.0.0.1"]
         assert check.addresses_of("no-such-name.invalid") == []
+
+
+def test_that_apt_has_looked_counts_though_nothing_new_was_there(monkeypatch, tmp_path):
+    """What it has fetched bears the moment of who published it."""
+    monkeypatch.setattr(host_facts, "said", lambda *_, **__: "")
+    monkeypatch.setattr(host_facts, "APT", tmp_path)
+    for place, moment in (("lists/x_InRelease", 1000), ("periodic/update-stamp", 2000)):
+        (tmp_path / place).parent.mkdir()
+        (tmp_path / place).touch()
+        os.utime(tmp_path / place, (moment, moment))
+    assert host_facts.updates({})["looked_at"] == 2000
 
 
 def test_a_host_answers_every_question_and_changes_nothing(monkeypatch, capsys):

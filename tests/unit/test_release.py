@@ -175,6 +175,30 @@ class TestBecomingCurrent:
         assert obey("activate", "--id=new")["back"] == "old"
         assert host.runs() == ["old", "old"]
 
+    def test_it_is_back_before_it_is_noted_why(self, host, obey, monkeypatch):
+        """A disk that is full, or a host that goes down meanwhile, leaves nobody with what does not come up."""
+        host.broken.add("new")
+        write = program.write
+
+        def full(path, content):
+            if path.name == ".bad":
+                raise OSError(28, "No space left on device")
+            write(path, content)
+
+        monkeypatch.setattr(program, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            obey("activate", "--id=new")
+        assert host.current() == "old"
+        assert host.runs() == ["old", "old"]
+
+    def test_the_only_release_of_a_host_is_tried_again(self, tmp_path):
+        host = Host(tmp_path, processes=1)
+        host.add("first")
+        host.switch("first")
+        host.mute.add("first")
+        assert not program.obey(host, parse("prove"))["ok"]
+        assert not host.mark("first", "bad")
+
     def test_the_first_release_of_a_host(self, tmp_path):
         host = Host(tmp_path, processes=0)
         host.add("first")
@@ -190,6 +214,11 @@ class TestBecomingCurrent:
         assert host.mark("new", "bad")
         assert not host.mark("new", "good")
         assert obey("back") == {"changed": False}
+
+    def test_another_host_could_not_go_along_before_it_was_this_ones_turn(self, host, obey):
+        assert obey("back", "--id=new") == {"changed": False}
+        assert host.runs() == ["old", "old"]
+        assert host.mark("new", "bad")["why"] == "another host could not run it"
 
     def test_a_good_try_makes_up_for_a_bad_one(self, host, obey):
         program.write(host.releases / "new/.bad", {"at": "", "why": "the database was away"})
@@ -254,6 +283,40 @@ class TestLock:
         program.write(host.lock_file, {"id": "", "pid": 4711, "who": "root", "what": "a restart", "since": "now"})
         assert host.holder() is None
 
+    def test_a_restart_that_is_at_work_is_not_pushed_aside(self, host, monkeypatch):
+        seen = []
+
+        def restart(number, release, people):
+            with pytest.raises(program.LockedError, match="root on this host holds the lock"):
+                host.begin(OTHER, "release other", "")
+            seen.append(number)
+            return ""
+
+        monkeypatch.setattr(host, "restart", restart)
+        monkeypatch.setattr(host, "proc", Path("/proc"))
+        program.obey(host, parse("restart"))
+        assert seen == [1, 2]
+        assert host.holder() is None
+
+    def test_work_that_took_long_was_heard_of(self, host, obey, monkeypatch):
+        def migrate(release):
+            long_ago = time.time() - program.LEASE - 1
+            os.utime(host.lock_file, (long_ago, long_ago))
+            return {}
+
+        monkeypatch.setattr(host, "migrate", migrate)
+        obey("migrate", "--id=new")
+        assert obey("activate", "--id=new")["ok"]
+
+    def test_it_is_let_go_of_though_what_is_old_cannot_be_removed(self, host, obey, monkeypatch):
+        def prune(keep):
+            raise OSError(30, "Read-only file system")
+
+        monkeypatch.setattr(host, "prune", prune)
+        with pytest.raises(OSError, match="Read-only"):
+            obey("end", "--keep=5")
+        assert host.holder() is None
+
     def test_a_lock_that_is_gone_is_not_worked_without(self, host, obey):
         host.lock_file.unlink()
         with pytest.raises(program.TroubleError, match="not held any more"):
@@ -274,6 +337,19 @@ class TestGoingBack:
         assert host.mark("new", "bad")["why"] == "it was rolled back to old"
         # And further, not forwards to the bad one.
         assert obey("rollback")["id"] == "older"
+
+    def test_an_interrupted_one_does_not_lead_forwards_again(self, host, obey, monkeypatch):
+        host.add("older", good="2025-12-01")
+        obey("activate", "--id=new")
+
+        def restart(number, release, people):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(host, "restart", restart)
+        with pytest.raises(KeyboardInterrupt):
+            obey("rollback")
+        assert host.current() == "old"
+        assert host.target("")["id"] != "new"
 
     def test_to_a_named_one(self, host, obey):
         host.add("20260101-aa")
@@ -471,3 +547,67 @@ class TestBringing:
             packed.addfile(member)
         with pytest.raises(tarfile.OutsideDestinationError):
             obey("install", str(evil))
+
+
+@pytest.fixture
+def play(tmp_path):
+    """Have hosts, which are this machine, go through tasks of the role with a `salon-release` that is a line of sh."""
+
+    def play(hosts, line, tasks, **variables):
+        (tmp_path / "salon-release").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/called\n{line}\n')
+        (tmp_path / "salon-release").chmod(0o755)
+        (tmp_path / "called").write_text("")
+        (tmp_path / "play.yml").write_text(
+            "- {hosts: all, connection: local, gather_facts: false, any_errors_fatal: true, tasks: [{name: Do it,"
+            f" ansible.builtin.import_role: {{name: daphne, tasks_from: {tasks}}}}}, {{name: Go on,"
+            " ansible.builtin.debug: {msg: They go on}}]}\n"
+        )
+        variables["ansible_python_interpreter"] = sys.executable
+        done = subprocess.run(
+            [
+                *("ansible-playbook", "--inventory", hosts, tmp_path / "play.yml"),
+                *("--extra-vars", json.dumps(variables)),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            },
+        )
+        return " ".join(done.stdout.split()), (tmp_path / "called").read_text().splitlines()
+
+    return play
+
+
+def test_no_host_goes_back_where_one_cannot(play):
+    """The release is chosen on one host; another may not have it."""
+    line = (
+        """[ "$3" ] && { echo "No release here begin with $3" >&2; exit 1; }; echo '{"id": "old", "current": "new"}'"""
+    )
+    assert "They go on" in play("one,", line, "choose")[0]
+    said, _ = play("one,two,", line, "choose")
+    assert "two: No release here begin with old" in said
+    assert "They go on" not in said
+
+
+@pytest.mark.parametrize(
+    ("line", "back"),
+    [
+        ("""echo '{"ok": false}'; exit 1""", "back --run a1 --id new"),
+        ("echo 'the database is away' >&2; exit 1", "back --run a1"),
+    ],
+)
+def test_a_release_is_bad_only_where_it_was_tried(play, line, back):
+    said, called = play(
+        "one,",
+        line,
+        "activate",
+        daphne_run_report={"stdout": '{"id": "a1"}'},
+        daphne_identified={"stdout": '{"id": "new", "migrations": {}}'},
+        daphne_to_do=True,
+    )
+    assert called == ["activate --run a1 --id new", back, "end --run a1"]
+    assert "They go on" not in said

@@ -21,6 +21,7 @@ PACKAGES = ("nginx", "redis-server", "python3", "openssl", "systemd")
 Facts = dict[str, Any]
 Config = dict[str, str]
 
+APT = Path("/var/lib/apt")
 SYSTEMD = Path("/etc/systemd/system")
 PROBE = Path("/opt/salon/current/app/salon/probe.py")
 
@@ -96,10 +97,8 @@ def updates(_config: Config) -> Facts:
     """What Debian's security updates would install, and whether one waits for a reboot."""
     lines = said("apt-get", "--simulate", "-o", "Debug::NoLocking=true", "dist-upgrade").splitlines()
     waiting = [line.split()[1] for line in lines if line.startswith("Inst ") and "-security" in line.lower()]
-    stamps = [
-        *Path("/var/lib/apt/lists").glob("*InRelease"),
-        *Path("/var/lib/apt/periodic").glob("update-success-stamp"),
-    ]
+    # A list bears the moment at which it was published, and a stamp that of the last look.
+    stamps = [*APT.glob("lists/*InRelease"), *APT.glob("periodic/update-stamp")]
     looked = max((path.stat().st_mtime for path in stamps), default=0)
     return {
         "security": sorted(set(waiting)),
