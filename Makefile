@@ -38,7 +38,7 @@ lint: .venv/tests ## ruff, bandit and ansible-lint
 	$(BIN)/ansible-lint --offline --strict
 # Of a line with several strings, bandit tells of each in which an exception was not needed: that is left out.
 # Templates, and Python all the same.
-PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 molecule/certificates/templates/refuser.py.j2
+PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 templates/usr/local/sbin/salon-release.j2 templates/usr/local/sbin/salon-backup.j2 molecule/certificates/templates/refuser.py.j2
 
 .PHONY: unit
 unit: .venv/tests ## Tests without a server
@@ -50,8 +50,8 @@ fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter
 
 .PHONY: integration
 integration: .venv/tests ## Tests over the wire, embedded and with PostgreSQL and Redis
-	tests/system-packages postgresql redis nginx
-	$(BIN)/pytest tests/integration
+	tests/system-packages postgresql redis nginx restic
+	$(BIN)/pytest tests/integration --numprocesses 3 --dist loadfile
 
 .PHONY: client
 client: .venv/tests ## salon-client under Node, against a server that is killed, restarted, slowed and cut
@@ -82,11 +82,16 @@ browser: .venv/tests ## The page, with two and three people in browsers
 
 .PHONY: molecule
 molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm for Debian 12)
+	tests/system-packages chromium certutil
 	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test
 
 .PHONY: certificates
 certificates: .venv/tests ## Every way to a certificate, with an ACME authority of its own (ten minutes)
 	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test --scenario-name certificates
+
+.PHONY: lifecycle
+lifecycle: .venv/tests ## Ship, roll back and kill it in between, while people write (fifteen minutes)
+	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test --scenario-name lifecycle
 
 .PHONY: faults
 faults: .venv/tests ## Let all that can die do so while people write; docs/faults.md (half an hour; FAULTS="kill-redis" TIMES=1)
@@ -120,6 +125,20 @@ host: .venv/tests ## Keep a finished local test host, and print how to reach it
 host-down: .venv/tests ## Remove that host
 	tests/host/local-host down
 
+.PHONY: new
+new: .venv/operator ## Write an inventory, make its secrets, and see whether its host is fit for Salon (NEW="-e new_name=staging")
+	@$(BIN)/ansible-playbook playbooks/new.yml $(NEW)
+
+.PHONY: newcomer
+newcomer: ## Go from a clone to a chatting host, over ssh and with a password for sudo, as README.md shows it (eight minutes)
+	tests/system-packages ssh
+	tests/host/docker-engine run tests/host/prepared tests/host/newcomer
+
+.PHONY: restore
+restore: .venv/tests ## Back up a Debian 12, restore on a Debian 13, and see that nothing is missing (ten minutes)
+	tests/host/docker-engine run env DEBIAN=bookworm tests/host/prepared env DEBIAN=trixie tests/host/prepared \
+		tests/host/summed-up molecule test --scenario-name restore
+
 .PHONY: bench
 bench: .venv/tests ## Measure Salon beside others, in three minutes (BENCH="--only rooms-of-100 --contenders a,d")
 	tests/system-packages postgresql redis gcc
@@ -134,6 +153,10 @@ bench-full: .venv/tests ## The same at length, with nginx and TLS (20 minutes)
 bench-soak: .venv/tests ## A million deliveries and 50,000 visits: does memory grow?
 	tests/system-packages postgresql redis gcc
 	$(BIN)/python tests/load --only soak --contenders a $(BENCH)
+
+.PHONY: docs
+docs: .venv/tests ## Write docs/variables.md from what the roles say of themselves
+	$(BIN)/python docs/variables.py
 
 .PHONY: format
 format: .venv/tests ## Let ruff write what it would complain about

@@ -218,6 +218,16 @@ def open_private(creator: User, participants: Collection[int], **wanted: object)
     members = [creator, *people_with(others)]
     # Each of the two sees it under the other's name.
     wanted = {**wanted, "name": "", "room_type": RoomType.PRIVATE}
+    return _only_room(members, **wanted)
+
+
+def private_room(members: list[User]) -> ChatRoom:
+    """The private room of two people, made where they have none."""
+    room, _ = _only_room(members, name="", room_type=RoomType.PRIVATE)
+    return room
+
+
+def _only_room(members: list[User], **wanted: object) -> tuple[ChatRoom, bool]:
     if room := _private_room(members):
         return room, False
     try:

@@ -95,8 +95,9 @@ LOST = Kind.LOST, Kind.GAP
 class Ring:
     """Where rounds are held: the host, and the people on it."""
 
-    def __init__(self, host: Host, crowd: Crowd, logs: Path) -> None:
+    def __init__(self, host: Host, crowd: Crowd, logs: Path, restore: str = RESTORE) -> None:
         self._host = host
+        self._restore = restore
         self._crowd = crowd
         self._logs = logs
 
@@ -145,7 +146,7 @@ class Ring:
                 await fault.end(self._host)
         except CommandError as error:
             result.trouble.append(f"NOT DONE: {error}")
-            await self._host.shell(RESTORE)
+            await self._host.shell(self._restore)
 
     async def _fall_quiet(self, result: Round) -> None:
         try:
@@ -168,6 +169,6 @@ class Ring:
 
     async def _begin_anew(self) -> None:
         """What went wrong once is not to be found again in the next round."""
-        await self._host.shell(RESTORE)
+        await self._host.shell(self._restore)
         self._crowd.forget(await self._host.highest(self._crowd.rooms))
         await self._crowd.all_here(WELL)

@@ -30,23 +30,30 @@ def test_directory(host, declared):
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/salon/salon.env", "/etc/salon/migrate.env", "/etc/salon/tls/ca.key", "/etc/salon/tls/salon.pem"]
+    "path",
+    [
+        "/etc/salon/salon.env",
+        "/etc/salon/migrate.env",
+        "/etc/salon/backup.json",
+        "/etc/salon/tls/ca.key",
+        "/etc/salon/tls/salon.pem",
+    ],
 )
-@pytest.mark.parametrize("user", ["salon", "salon-migrate", "www-data", "nobody"])
+@pytest.mark.parametrize("user", ["salon", "salon-migrate", "salon-backup", "www-data", "nobody"])
 def test_secrets_are_roots(host, path, user):
     assert host.run(f"setpriv --reuid {user} --regid nogroup --clear-groups cat {path}").rc != 0
 
 
 def test_release_cannot_be_changed_by_who_runs_it(host):
-    found = host.check_output(
-        "find /opt/salon/current/ '(' -user salon -o -perm /022 ')' -not -type l -not -path '*/static*'"
-    )
+    changeable = "'(' -user salon -o -perm /022 ')' -not -type l -not -path '*/static*'"
+    found = host.check_output(f"find /opt/salon/releases /opt/salon/environments {changeable}")
     assert found == ""
 
 
 def test_release_is_whole(host):
-    assert host.file("/opt/salon/current/.complete").is_file
-    assert not host.file("/opt/salon/current/wheels").exists
+    assert host.file("/opt/salon/current/release.json").is_file
+    assert host.file("/opt/salon/current/.good").is_file
+    assert host.file("/opt/salon/current/venv/.complete").is_file
 
 
 def test_a_command_for_root_only(host):

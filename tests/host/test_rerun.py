@@ -15,9 +15,11 @@ def test_check_of_a_finished_host_changes_nothing(checked):
     assert changed == 0, said
 
 
-@pytest.mark.parametrize("role", ["common", "firewall", "redis", "postgresql", "certificate", "nginx", "daphne"])
+@pytest.mark.parametrize(
+    "role", ["common", "firewall", "redis", "postgresql", "certificate", "nginx", "daphne", "backup"]
+)
 def test_every_role_has_a_tag_that_works_alone(playbook, role):
-    said, changed = playbook("--check", "--tags", role)
+    said, changed = playbook("--check", "--tags", role, "-v")
     assert changed == 0, said
     assert f"TASK [{role} : " in said
 
@@ -83,16 +85,30 @@ def test_fewer_processes_and_an_interrupted_release(host, playbook, processes, f
     assert "daphne-2.sock" not in host.file("/etc/nginx/conf.d/salon.conf").content_string
     assert fetch("/readyz").status == 200
 
-    # As a run leaves it that was interrupted while it installed libraries.
-    host.run_expect([0], "rm /opt/salon/current/.complete /opt/salon/current/venv/bin/daphne")
+    # As if somebody had removed a part.
+    host.run_expect([0], "rm /opt/salon/current/release.json /opt/salon/current/venv/.complete")
+    host.run_expect([0], "rm /opt/salon/current/venv/bin/daphne")
     _, changed = playbook("--tags", "daphne,nginx")
     assert changed
-    assert host.file("/opt/salon/current/.complete").exists
+    assert host.file("/opt/salon/current/release.json").exists
     assert host.file("/opt/salon/current/venv/bin/daphne").exists
     for number in processes:
         for kind in ("socket", "service"):
             assert unit_state(host, f"daphne@{number}.{kind}") == {"ActiveState": "active", "UnitFileState": "enabled"}
     wait_ready()
+
+
+def test_a_deploy_of_what_runs_changes_nothing(playbook, host):
+    said, changed = playbook(name="deploy")
+    assert changed == 0, said
+    current = host.check_output("basename $(readlink /opt/salon/current)")
+    assert f"runs release {current} already." in sentence(said)
+
+
+def test_a_rollback_has_to_have_somewhere_to_go(playbook):
+    said, changed = playbook(name="rollback", succeeds=False)
+    assert changed == 0
+    assert "There is no earlier release here that was good" in sentence(said)
 
 
 def test_certificate_is_renewed_by_the_host(host, playbook, fetch, authority):

@@ -82,12 +82,32 @@ def test_the_application_owns_nothing(ask):
         {"user": "salon-migrate"},
         {"user": "salon-migrate", "role": "postgres"},
         {"user": "redis"},
+        {"user": "salon-backup"},
+        {"role": "salon_backup"},
         {"user": "www-data", "role": "salon_owner"},
     ],
     ids=str,
 )
 def test_nobody_comes_in_as_somebody_else_or_elsewhere(ask, given):
     assert ask("SELECT 1", **given) is None
+
+
+def test_who_backs_up_reads_and_writes_nothing(ask):
+    def as_reader(statement):
+        return ask(statement, user="salon-backup", role="salon_backup")
+
+    assert as_reader("SELECT count(*) >= 0 FROM chat_user") == "t"
+    assert as_reader("SELECT last_value > 0 FROM chat_user_id_seq") == "t"
+    for statement in (
+        "UPDATE chat_user SET role = 'admin'",
+        "INSERT INTO chat_change (room_id) VALUES (0)",
+        "DELETE FROM chat_change",
+        "TRUNCATE chat_change",
+        "SELECT nextval('chat_user_id_seq')",
+        "CREATE TABLE mine ()",
+        "SELECT rolpassword FROM pg_authid",
+    ):
+        assert as_reader(f"BEGIN; {statement}") is None
 
 
 def test_everybody_has_no_rights(ask):

@@ -1,5 +1,6 @@
 """The units of the host, after all that the tests before have done to it."""
 
+import json
 import re
 
 import managed
@@ -56,9 +57,24 @@ def test_files_of_packages_are_looked_at_every_week(host):
     assert host.service("salon-debsums.timer").is_enabled
 
 
+def test_backups_are_made_by_a_timer(host):
+    assert host.service("salon-backup.timer").is_running
+    assert host.service("salon-backup.timer").is_enabled
+    host.run_expect([0], "systemctl start salon-backup.service")
+    host.run_expect([0], "salon-backup verify")
+    assert (
+        int(host.check_output("salon shell -v 0 -c 'from chat.models import User; print(User.objects.count())'"))
+        == (json.loads(host.check_output("salon-backup state"))["counts"]["users"])
+    )
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_sandbox(host, service):
-    instance = {"daphne@": "1", "postgresql@": host.check_output("ls /etc/postgresql") + "-main"}.get(service, "")
+    instance = {
+        "daphne@": "1",
+        "postgresql@": host.check_output("ls /etc/postgresql") + "-main",
+        "salon-backup-tell@": "failure",
+    }.get(service, "")
     judged = host.run(
         f"systemd-analyze security --no-pager --threshold={LOOSEST.get(service, 29)} {service}{instance}.service"
     )
@@ -70,6 +86,7 @@ def test_units_are_sound(host):
         verified = host.run(
             f"systemd-analyze verify --man=no daphne@{number}.service daphne@{number}.socket nginx.service"
             " salon-certificate.service salon-certificate.timer salon-debsums.service salon-debsums.timer"
+            " salon-backup.service salon-backup.timer"
         )
         assert verified.rc == 0, verified.stderr
 

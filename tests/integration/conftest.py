@@ -5,7 +5,7 @@ import pytest
 from api import Api
 from school import School
 from services import PostgreSQL, Redis
-from target import DEMO, UVICORN, Target, salon
+from target import DEMO, UVICORN, on, salon
 
 from instance import Instance
 
@@ -49,12 +49,7 @@ def target(request):
     if request.param != "host":
         yield request.getfixturevalue(request.param)
         return
-    host = Target(
-        urls=[f"https://{HOST.domain}"],
-        manage_command=["docker", "exec", "--interactive", HOST.name, "salon"],
-        authority=HOST.authority,
-        address=HOST.address,
-    )
+    host = on(HOST)
     yield host
     host.close()
 

@@ -21,7 +21,7 @@ from salon import redis_url
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
-SERVING_ROLES = [role for role in ROLES if role.name not in ("preflight", "secrets")]
+SERVING_ROLES = [role for role in ROLES if role.name not in ("preflight", "secrets", "check")]
 
 
 def load(name, path):
@@ -61,7 +61,7 @@ GOOD_GROUPS = {"all": ["chat"], "proxy": ["chat"], "app": ["chat"], "redis": ["c
 
 SECRETS = {
     name: {"value": name[0] * 64, "beside": []}
-    for name in ("secret_key", "token_key", "redis", "postgresql", "postgresql_owner")
+    for name in ("secret_key", "token_key", "redis", "postgresql", "postgresql_owner", "backup")
 }
 
 FACTS = {
@@ -124,7 +124,7 @@ class TestShape:
         shared = read(ROOT / "roles/preflight/meta/argument_specs.yml")["argument_specs"]["inventory"]["options"]
         for role in ROLES:
             for path in [*role.rglob("*.yml"), *(ROOT / "templates").rglob("*.j2")]:
-                for name in re.findall(r"\bsalon_(?:domain|alt|frontend)\w*", path.read_text()):
+                for name in re.findall(r"\bsalon_(?:domain|alt|frontend|inventory_version)\w*", path.read_text()):
                     assert name in shared, path
 
     def test_site_runs_every_role_under_its_own_tag(self):
@@ -211,7 +211,35 @@ class TestInventory:
             "the command line: nginx_prot is not a variable of Salon; did you mean nginx_http_port?"
         ]
 
-    @pytest.mark.parametrize("name", ["ansible_port", "school_name", "domain", "backup_window"])
+    def test_a_variable_of_an_earlier_salon_is_named_with_what_it_has_become(self, mistakes):
+        [sentence] = mistakes(certificate_renew_days=30)
+        assert sentence == (
+            "group_vars/all.yml:6: certificate_renew_days is now certificate_renew_percent, a share of the"
+            " certificate's life; leave it out, or write that."
+        )
+
+    def test_no_variable_of_today_counts_as_one_of_before(self):
+        assert not set(salon_inventory.FORMER) & set(salon_inventory.read_specifications(ROOT / "roles"))
+
+    def test_an_inventory_of_before_is_told_each_step(self, mistakes, monkeypatch):
+        monkeypatch.setattr(salon_inventory, "INVENTORY_VERSION", 3)
+        monkeypatch.setattr(salon_inventory, "STEPS", {2: "Do this.", 3: "Do that."})
+        first, second = (
+            "Do this. Then write salon_inventory_version: 2",
+            "Do that. Then write salon_inventory_version: 3",
+        )
+        assert mistakes() == [f"group_vars/all.yml: {said} (docs/upgrading.md)." for said in (second, first)]
+        assert mistakes(salon_inventory_version=2) == [f"group_vars/all.yml:6: {second} (docs/upgrading.md)."]
+        assert mistakes(salon_inventory_version=3) == []
+
+    def test_an_inventory_of_a_newer_salon_is_refused(self, mistakes):
+        [sentence] = mistakes(salon_inventory_version=salon_inventory.INVENTORY_VERSION + 1)
+        assert "the inventory was written for a newer one; bring that here" in sentence
+
+    def test_every_step_is_described(self):
+        assert sorted(salon_inventory.STEPS) == list(range(2, salon_inventory.INVENTORY_VERSION + 1))
+
+    @pytest.mark.parametrize("name", ["ansible_port", "school_name", "domain", "archive_window"])
     def test_variables_of_others_are_theirs(self, mistakes, name):
         assert mistakes(**{name: "1"}) == []
 
@@ -345,7 +373,7 @@ class TestInventory:
             check=False,
         )
         assert done.returncode != 0
-        lines = done.stdout.partition("msg: |-\n")[2].partition("\n\n")[0].splitlines()
+        lines = done.stdout.partition("FAILED: ")[2].partition("\n\n")[0].splitlines()
         assert {line.split()[1] for line in lines} == {
             "ansible_host",
             "ansible_user",
@@ -354,11 +382,11 @@ class TestInventory:
         }
         for line in lines:
             assert re.match(
-                rf" +inventories/{name}/[\w./]+\.yml:\d+: \w+ is still a placeholder \(.*\); write .*\.$", line
+                rf"inventories/{name}/[\w./]+\.yml:\d+: \w+ is still a placeholder \(.*\); write .*\.$", line
             )
         assert "changed=0" in done.stdout
         # One play, and no host was asked for its facts.
-        assert done.stdout.count("PLAY [") == 1
+        assert done.stdout.count(" …\n") == 1
         assert "Ask the host" not in done.stdout
 
     def test_an_address_can_be_made_with_a_secret(self, tmp_path):
@@ -399,6 +427,32 @@ TOKENS = {
 }
 
 
+class TestNewInventory:
+    """What playbooks/new.yml writes is what lies in inventories/, filled in."""
+
+    def render(self, name, **given):
+        place = ROOT / "playbooks/templates/inventory" / f"{name}.j2"
+        variables = {"new_email": "", "preflight_inventory_version": salon_inventory.INVENTORY_VERSION} | given
+        return Templar(DataLoader(), variables=variables).template(trust_as_template(place.read_text()))
+
+    @pytest.mark.parametrize(
+        ("name", "alias", "domain"),
+        [("prod", "chat", "CHANGE-ME.example.org"), ("staging", "chat-staging", "CHANGE-ME.staging.example.org")],
+    )
+    def test_the_two_that_lie_there(self, name, alias, domain):
+        hosts = self.render("hosts.yml", new_alias=alias, new_host="CHANGE-ME", new_user="CHANGE-ME")
+        assert hosts.strip() == (ROOT / f"inventories/{name}/hosts.yml").read_text().strip()
+        variables = self.render("all.yml", new_domain=domain, new_origin=f"https://{domain}")
+        assert variables.strip() == (ROOT / f"inventories/{name}/group_vars/all.yml").read_text().strip()
+
+    def test_an_email_address_asks_lets_encrypt(self):
+        rendered = yaml.safe_load(
+            self.render("all.yml", new_domain="chat.example.org", new_origin="", new_email="me@example.org")
+        )
+        assert (rendered["certificate_mode"], rendered["certificate_acme_email"]) == ("acme", "me@example.org")
+        assert rendered["salon_frontend_origins"] == []
+
+
 class TestTemplates:
     """Through Ansible's own templar, without a host."""
 
@@ -426,6 +480,49 @@ class TestTemplates:
         rendered = self.render(file.lstrip("/"))
         assert "{{" not in rendered
         assert "{%" not in rendered
+
+    def test_a_backup_has_a_network_only_where_it_goes_elsewhere(self):
+        unit = "etc/systemd/system/salon-backup.service"
+        for repository, paths in (("", ""), ("/srv/store", " -/srv/store"), ("local:/srv/store", " -/srv/store")):
+            here = self.render(unit, backup_restic_repository=repository).splitlines()
+            assert {"PrivateNetwork=yes", "IPAddressDeny=any", "RestrictAddressFamilies=AF_UNIX"} < set(here)
+            assert f"ReadWritePaths=/var/backups/salon -/var/backups/salon-wal{paths}" in here
+        elsewhere = self.render(unit, backup_restic_repository="rest:https://backup.example.org/salon").splitlines()
+        assert "PrivateNetwork=yes" not in elsewhere
+        assert "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6" in elsewhere
+
+    def test_a_backup_has_what_is_secret_on_the_host(self):
+        given = {"daphne_token_key_files": ["/etc/salon/school.pem"]}
+        rendered = self.render("etc/systemd/system/salon-backup.service", **given).splitlines()
+        assert [line for line in rendered if line.startswith("LoadCredential=")] == [
+            "LoadCredential=backup.json:/etc/salon/backup.json",
+            "LoadCredential=secrets.yml:/etc/salon/secrets.yml",
+            "LoadCredential=salon.env:/etc/salon/salon.env",
+            "LoadCredential=tls:/etc/salon/tls",
+            "LoadCredential=token_school.pem:/etc/salon/school.pem",
+        ]
+
+    def test_what_a_backup_is_told_is_what_the_program_reads(self):
+        told = json.loads(self.render("etc/salon/backup.json", backup_keep_days="3", backup_keep_free=5))
+        assert told["keep"] == {"days": 3, "weeks": 4, "months": 12}
+        assert told["keep_free"] == 5_000_000
+        assert told["key"] == "b" * 64
+        assert told["wal"] is False
+        assert told["restic"] == {"repository": "", "environment": {}, "options": [], "append_only": False}
+        assert told["commands"] == {"failure": "", "success": ""}
+
+    def test_success_is_told_only_where_somebody_wants_to_know(self):
+        unit = "etc/systemd/system/salon-backup.service"
+        assert "OnSuccess" not in self.render(unit)
+        assert "OnFailure=salon-backup-tell@failure.service" in self.render(unit)
+        assert "OnSuccess=salon-backup-tell@success.service" in self.render(unit, backup_success_command="true")
+
+    def test_postgresqls_log_is_put_aside_only_where_that_is_wanted(self):
+        configuration, unit = "etc/salon/postgresql.conf", "etc/systemd/system/postgresql@.service.d/salon.conf"
+        assert "archive_mode" not in self.render(configuration)
+        assert "salon-wal" not in self.render(unit)
+        assert "archive_mode = on" in self.render(configuration, postgresql_wal=True).splitlines()
+        assert "/run/postgresql /var/backups/salon-wal" in self.render(unit, postgresql_wal=True)
 
     def test_http2_on_either_nginx(self):
         site = "etc/nginx/conf.d/salon.conf"
@@ -628,7 +725,10 @@ class TestTemplates:
             ["local", "all", "postgres", "peer"],
             ["local", "salon", "salon", "peer"],
             ["local", "salon", "salon_owner", "peer", "map=salon"],
+            ["local", "salon", "salon_backup", "peer", "map=salon"],
         ]
+        keeps_log = ["local", "replication", "salon_backup", "peer", "map=salon"]
+        assert lines(postgresql_wal=True) == [*socket, keeps_log]
         assert lines() == socket
         networks = {"postgresql_networks": ["127.0.0.1/32", "::1/128", "192.0.2.0/24"]}
         assert lines(postgresql_addresses=["*"], **networks) == [
@@ -746,32 +846,62 @@ class TestRelease:
 
     @pytest.fixture
     def source(self, tmp_path):
+        """An application in a repository of its own, committed."""
         source = tmp_path / "app"
         (source / "chat").mkdir(parents=True)
         (source / "manage.py").write_text("print()\n")
         (source / "chat/models.py").write_text("x = 1\n")
         (source / "requirements.txt").write_text(self.LOCK)
+        self.git(source, "init", "--quiet")
+        self.commit(source)
         return source
 
+    def git(self, source, *arguments):
+        # Nothing of who runs the tests counts.
+        environment = {"PATH": os.environ["PATH"], "HOME": str(source), "GIT_CONFIG_NOSYSTEM": "1"}
+        for role in ("AUTHOR", "COMMITTER"):
+            environment |= {f"GIT_{role}_NAME": "Anna", f"GIT_{role}_EMAIL": "anna@example.org"}
+            environment[f"GIT_{role}_DATE"] = "2026-03-01T12:30:05+01:00"
+        done = subprocess.run(
+            ["git", "-C", source, *arguments], capture_output=True, text=True, check=True, env=environment
+        )
+        return done.stdout.strip()
+
+    def commit(self, source):
+        self.git(source, "add", "--all")
+        self.git(source, "commit", "--quiet", "--message", "Say it")
+
     @pytest.fixture
-    def built(self, source, tmp_path, monkeypatch):
+    def build(self, source, tmp_path, monkeypatch):
         """Builds with wheels from nowhere."""
         fetched = []
 
         def fetch_wheels(requirements, python, machine, cache):
             wheels = cache / f"{python}-{machine}"
             wheels.mkdir(parents=True, exist_ok=True)
-            (wheels / "alpha-1.0-py3-none-any.whl").write_bytes(b"wheel")
+            for name in ("alpha", "beta"):
+                (wheels / f"{name}-1.0-py3-none-any.whl").write_bytes(b"wheel")
             fetched.append((python, machine, requirements))
             return wheels
 
         monkeypatch.setattr(build_release, "fetch_wheels", fetch_wheels)
 
-        def built(output="build", python="3.13"):
-            return build_release.build(source, tmp_path / output, python, "x86_64")
+        def build(output="build", python="3.13", may_be_changed=False):
+            return build_release.Build(source, tmp_path / output, python, "x86_64", may_be_changed)
 
-        built.fetched = fetched
-        return built
+        build.fetched = fetched
+        return build
+
+    @pytest.fixture
+    def pack(self, build):
+        def pack(*has_wheels, has_environment=False, **about):
+            return build(**about).pack(has_environment=has_environment, has_wheels=has_wheels)
+
+        return pack
+
+    def names(self, packed):
+        with tarfile.open(packed["archive"]) as archive:
+            return archive.getnames()
 
     @pytest.mark.parametrize(("python", "names"), [("3.11", ["alpha", "old"]), ("3.13", ["alpha", "new"])])
     def test_requirements_are_those_of_the_host(self, python, names):
@@ -791,65 +921,158 @@ class TestRelease:
                 (ROOT / "app/requirements.txt").read_text(), python, "x86_64"
             )
 
-    def test_the_same_content_is_built_once(self, built):
-        first, second = built(), built()
+    def test_a_release_says_when_and_what(self, build, source):
+        release = build().identify()
+        commit = self.git(source, "rev-parse", "HEAD")
+        assert release["id"] == f"20260301-113005-{commit[:10]}-py3.13"
+        assert (release["commit"], release["subject"], release["changed"]) == (commit, "Say it", [])
+
+    def test_a_commit_that_leaves_the_application_alone_is_no_release(self, build, source):
+        before = build().identify()["id"]
+        (source.parent / "app/.gitignore").write_text("*.pyc\n")
+        self.commit(source)
+        (source / "README.pyc").write_text("noise")
+        after = build().identify()["id"]
+        self.git(source, "rm", "--quiet", ".gitignore")
+        assert after.rpartition("-")[2] == before.rpartition("-")[2]
+
+    @pytest.mark.parametrize("path", ["chat/models.py", "chat/new.py"])
+    def test_what_no_commit_holds_is_refused_unless_that_is_allowed(self, build, source, path):
+        (source / path).write_text("x = 2\n")
+        with pytest.raises(build_release.BuildError, match=rf"changes that are in no commit: .*{path}\. Commit that"):
+            build().identify()
+        first = build(may_be_changed=True).identify()
+        assert len(first["changed"]) == 1
+        (source / path).write_text("x = 3\n")
+        assert build(may_be_changed=True).identify()["id"] != first["id"]
+
+    def test_what_is_in_no_repository_is_refused_unless_that_is_allowed(self, build, source):
+        shutil.rmtree(source / ".git")
+        with pytest.raises(build_release.BuildError, match="in no git repository"):
+            build().identify()
+        assert "-uncommitted-" in build(may_be_changed=True).identify()["id"]
+
+    def test_a_file_that_is_gone_and_not_committed_is_no_part(self, pack, source):
+        (source / "manage.py").unlink()
+        assert "app/manage.py" not in self.names(pack(may_be_changed=True))
+
+    def test_the_same_content_is_packed_once(self, pack):
+        first, second = pack(), pack()
         assert first["built"]
         assert second == first | {"built": False}
-        assert len(built.fetched) == 1
 
-    def test_the_same_content_gives_the_same_bytes(self, built, source):
-        first = Path(built("one")["archive"]).read_bytes()
+    def test_the_same_content_gives_the_same_bytes(self, pack, source):
+        first = Path(pack(output="one")["archive"]).read_bytes()
         os.utime(source / "manage.py", (1, 1))
-        assert Path(built("two")["archive"]).read_bytes() == first
+        assert Path(pack(output="two")["archive"]).read_bytes() == first
 
-    def test_each_python_has_its_own(self, built):
-        one, other = built(python="3.11"), built(python="3.13")
-        assert one["id"] == other["id"]
-        assert one["archive"] != other["archive"]
+    def test_each_python_has_its_own(self, build):
+        one, other = build(python="3.11").identify(), build(python="3.13").identify()
+        assert one["id"] != other["id"]
+        assert one["environment"] != other["environment"]
 
     @pytest.mark.parametrize("path", ["chat/__pycache__/models.cpython-313.pyc", ".models.py.swp", "chat/models.py~"])
-    def test_what_is_left_lying_about_does_not_count(self, built, source, path):
-        before = built()["id"]
+    def test_what_is_left_lying_about_does_not_count(self, source, path):
+        before = build_release.content_digest(source)
         (source / path).parent.mkdir(exist_ok=True)
         (source / path).write_text("noise")
-        assert built()["id"] == before
+        assert build_release.content_digest(source) == before
 
     def test_content_name_and_mode_count(self, source):
-        seen = {build_release.release_id(source)}
+        seen = {build_release.content_digest(source)}
         (source / "chat/models.py").write_text("x = 2\n")
-        seen.add(build_release.release_id(source))
+        seen.add(build_release.content_digest(source))
         (source / "chat/models.py").rename(source / "chat/people.py")
-        seen.add(build_release.release_id(source))
+        seen.add(build_release.content_digest(source))
         (source / "manage.py").chmod(0o755)
-        seen.add(build_release.release_id(source))
+        seen.add(build_release.content_digest(source))
         assert len(seen) == 4
 
-    def test_archive_holds_code_requirements_and_wheels(self, built):
-        with tarfile.open(built()["archive"]) as archive:
-            assert archive.getnames() == [
-                "app",
-                "app/chat",
-                "app/chat/models.py",
-                "app/manage.py",
-                "app/requirements.txt",
-                "requirements.txt",
-                "wheels/alpha-1.0-py3-none-any.whl",
-            ]
+    def test_archive_holds_code_requirements_and_the_wheels_that_the_host_lacks(self, pack):
+        code = ["app", "app/chat", "app/chat/models.py", "app/manage.py", "app/requirements.txt", "requirements.txt"]
+        wheels = ["wheels/alpha-1.0-py3-none-any.whl", "wheels/beta-1.0-py3-none-any.whl"]
+        assert self.names(pack()) == [*code, *wheels, "release.json"]
+        assert self.names(pack("alpha-1.0-py3-none-any.whl")) == [*code, wheels[1], "release.json"]
 
-    def test_an_interrupted_build_leaves_nothing_that_looks_finished(self, built, tmp_path, monkeypatch):
+    def test_a_host_with_these_libraries_needs_no_wheels(self, pack, build):
+        assert not [name for name in self.names(pack(has_environment=True)) if name.startswith("wheels")]
+        assert build.fetched == []
+
+    def test_an_interrupted_build_leaves_nothing_that_looks_finished(self, pack, tmp_path, monkeypatch):
         def members(*_):
             yield "app/manage.py", 0o644, b""
             raise KeyboardInterrupt
 
         monkeypatch.setattr(build_release, "members", members)
         with pytest.raises(KeyboardInterrupt):
-            built()
+            pack()
         assert [path for path in (tmp_path / "build").rglob("*") if path.is_file() and path.suffix != ".whl"] == []
 
     def test_a_symbolic_link_is_refused(self, source):
         (source / "link.py").symlink_to("manage.py")
         with pytest.raises(build_release.BuildError, match="symbolic link"):
-            build_release.release_id(source)
+            build_release.content_digest(source)
+
+    def test_migrations_are_noted_with_those_that_contract(self, source):
+        (source / "chat/migrations").mkdir()
+        text = "class Migration:\n    {}\n"
+        (source / "chat/migrations/0001_initial.py").write_text(text.format("operations = []"))
+        (source / "chat/migrations/0002_remove.py").write_text(text.format('contract_after = "0001_initial"'))
+        assert build_release.migrations(source) == {
+            "chat.0001_initial": None,
+            "chat.0002_remove": "chat.0001_initial",
+        }
+        (source / "chat/migrations/0002_remove.py").write_text(text.format("contract_after = NAME"))
+        with pytest.raises(build_release.BuildError, match="contract_after is not a plain text"):
+            build_release.migrations(source)
+
+    def test_the_real_migrations_are_read(self):
+        assert "chat.0001_initial" in build_release.migrations(ROOT / "app")
+
+
+class TestRunOfAnsible:
+    """Whether the run that holds a host's lock is over."""
+
+    @pytest.fixture
+    def sleeper(self):
+        process = subprocess.Popen(["sleep", "60"])
+        yield process
+        process.kill()
+        process.wait()
+
+    def run_of(self, process):
+        return build_release.this_run() | {"pid": process.pid, "started": build_release._started(process.pid)}
+
+    def test_one_that_runs_is_not_over(self, sleeper):
+        assert not build_release.is_gone(self.run_of(sleeper))
+
+    def test_one_that_was_killed_is_over(self, sleeper):
+        run = self.run_of(sleeper)
+        sleeper.kill()
+        sleeper.wait()
+        assert build_release.is_gone(run)
+
+    def test_another_process_with_its_number_is_not_it(self, sleeper):
+        assert build_release.is_gone(self.run_of(sleeper) | {"started": "1"})
+
+    def test_of_one_on_another_machine_nobody_knows(self, sleeper):
+        assert not build_release.is_gone(self.run_of(sleeper) | {"started": "1", "machine": "another"})
+
+    def test_it_is_ansible_and_not_its_child(self, tmp_path):
+        script = tmp_path / "ansible-playbook"
+        program = ROOT / "roles/daphne/files/build_release.py"
+        # As Ansible does it: a worker of the same name, and a shell below it.
+        script.write_text(
+            "import os, subprocess, sys\n"
+            "print(os.getpid(), flush=True)\n"
+            "if not os.fork():\n"
+            f"    subprocess.run(['sh', '-c', '{sys.executable} {program} run; :'])\n"
+            "    os._exit(0)\n"
+            "os.wait()\n"
+        )
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+        pid, said = done.stdout.splitlines()
+        assert json.loads(said)["pid"] == int(pid)
 
 
 class TestSystemPackages:

@@ -1,8 +1,8 @@
 -- Each difference to what rights.sql sets, in a row; none where all is as it should be.
-WITH known (kind, names) AS (
+WITH known (kind, names, read_names) AS (
     VALUES
-        ('d'::"char", '{CONNECT}'::text[]), ('n', '{USAGE}'), ('r', '{DELETE,INSERT,SELECT,UPDATE}'),
-        ('S', '{SELECT,UPDATE,USAGE}'), ('f', '{}')
+        ('d'::"char", '{CONNECT}'::text[], '{CONNECT}'::text[]), ('n', '{USAGE}', '{USAGE}'),
+        ('r', '{DELETE,INSERT,SELECT,UPDATE}', '{SELECT}'), ('S', '{SELECT,UPDATE,USAGE}', '{SELECT}'), ('f', '{}', '{}')
 ),
 object (kind, name, owner, acl) AS (
     SELECT 'd'::"char", datname::text, datdba, coalesce(datacl, acldefault('d', datdba))
@@ -27,9 +27,11 @@ object (kind, name, owner, acl) AS (
 ),
 given AS (
     SELECT
-        object.*, known.names,
+        object.*, known.names, known.read_names,
         ARRAY(SELECT privilege_type FROM aclexplode(acl)
             WHERE grantee = to_regrole('{{ postgresql_application }}') ORDER BY 1) AS to_application,
+        ARRAY(SELECT privilege_type FROM aclexplode(acl)
+            WHERE grantee = to_regrole('{{ postgresql_reader }}') ORDER BY 1) AS to_reader,
         EXISTS (SELECT FROM aclexplode(acl) WHERE grantee = 0) AS to_everybody
     FROM object JOIN known USING (kind)
 )
@@ -39,6 +41,9 @@ WHERE owner = to_regrole('{{ postgresql_application }}')
 UNION ALL
 SELECT name, '{{ postgresql_application }} has ' || to_application::text || ' and not ' || names::text FROM given
 WHERE to_application != names
+UNION ALL
+SELECT name, '{{ postgresql_reader }} has ' || to_reader::text || ' and not ' || read_names::text FROM given
+WHERE to_reader != read_names
 UNION ALL
 SELECT name, 'everybody has rights' FROM given WHERE to_everybody
 UNION ALL

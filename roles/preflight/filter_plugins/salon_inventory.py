@@ -62,6 +62,13 @@ FORMATS = {
     "certificate_provided_authority": CONTROLLER_FILE,
     "nginx_trusted_proxies": (NETWORK, NETWORKS_SENTENCE),
     "nginx_exempt_networks": (NETWORK, NETWORKS_SENTENCE),
+    "backup_directory": (r"/[\w.@/-]+", "is a path on the host like /var/backups/salon"),
+    "backup_key": (r"[\w.~+/=-]{50,}", "has at least 50 letters, digits or any of . ~ + / = _ -"),
+    "backup_restic_repository": (
+        r"[^\s'\"]*",
+        "is what restic calls a repository, like rest:https://backup.example.org/",
+    ),
+    "backup_time": (r"[^\n%]+", 'is a moment as systemd writes it, like "*-*-* 01:30"'),
     "common_upgrade_time": (TIME, TIME_SENTENCE),
     "common_reboot_time": (TIME, TIME_SENTENCE),
     "firewall_ssh_networks": (NETWORK, NETWORKS_SENTENCE),
@@ -83,6 +90,25 @@ FORMATS = {
 
 KINDS = {"int": "a whole number", "bool": "true or false", "list": "a list", "str": "a text"}
 
+INVENTORY_VERSION = 1
+"""What an inventory is written for. It rises when an operator has to decide or to write something: with a line below,
+and a section of docs/upgrading.md."""
+
+STEPS: dict[int, str] = {}
+"""By each version, what is to be done to come to it from the one before: a sentence."""
+
+FIRST_VERSION = 1
+"""Of an inventory that says nothing."""
+
+FORMER = {
+    "certificate_renew_days": "is now certificate_renew_percent, a share of the certificate's life; leave it out, or"
+    " write that",
+    "postgresql_database": "is gone: the database is always called salon; leave it out",
+    "postgresql_owner": "is gone: the owner of the database is always salon_owner; leave it out",
+    "redis_socket": "is gone: the socket is always /run/redis/redis-server.sock; leave it out",
+}
+"""What variables of an earlier Salon have become."""
+
 # Beside an inventory, but not part of it.
 NOT_INVENTORY = {"group_vars", "host_vars", "secrets", "secrets.yml", "fetched"}
 INVENTORY_SUFFIXES = {"", ".yml", ".yaml", ".json"}
@@ -93,6 +119,8 @@ NEAR_MISS = 0.85
 
 # What holds the secrets, for a variable of the inventory that is made with one of them.
 SECRETS = "secrets_kept"
+
+VERSION = "salon_inventory_version"
 
 COMMAND_LINE = "the command line"
 
@@ -265,6 +293,8 @@ def unknown_name(name: str, known: Iterable[str], ours: tuple[str, ...]) -> str 
     known = list(known)
     if name in known or name.startswith("ansible_"):
         return None
+    if name in FORMER:
+        return f"{name} {FORMER[name]}."
     meant = nearest(name, known)
     if name.startswith(ours) or likeness(name, meant) >= NEAR_MISS:
         return f"{name} is not a variable of Salon; did you mean {meant}?"
@@ -300,6 +330,20 @@ def wrong_value(name: str, value: object, specification: Mapping[str, Any]) -> s
             if PLACEHOLDER not in str(item) and not re.fullmatch(pattern, str(item)):
                 return f"{name} {sentence}; it cannot be {'what it is' if specification.get('no_log') else repr(item)}."
     return None
+
+
+def version_mistakes(version: object, place: Place) -> Iterator[Mistake]:
+    """What is to be done where the inventory was written for another Salon."""
+    if not isinstance(version, int):
+        return
+    if version > INVENTORY_VERSION:
+        sentence = (
+            f"salon_inventory_version is {version}, and this Salon knows {INVENTORY_VERSION}: the inventory was written"
+            " for a newer one; bring that here (git pull)."
+        )
+        yield Mistake(place, sentence)
+    for step in range(version + 1, INVENTORY_VERSION + 1):
+        yield Mistake(place, f"{STEPS[step]} Then write salon_inventory_version: {step} (docs/upgrading.md).")
 
 
 def wrong_groups(groups: Mapping[str, Iterable[str]], place: Place) -> Iterator[Mistake]:
@@ -354,6 +398,10 @@ def find_mistakes(
         if sentence := unknown_name(name, known, ours):
             mistakes += [Mistake(place, sentence) for place in places[name]]
 
+    versions = {variables.get(VERSION, FIRST_VERSION) for variables in hosts.values()}
+    place = places.get(VERSION, [where_variables])[-1]
+    mistakes += [mistake for version in versions for mistake in version_mistakes(version, place)]
+
     concerned = {host for name in GROUPS for host in groups.get(name) or ()}
     for host in sorted(concerned & set(hosts)):
         for name, specification in known.items():
@@ -393,8 +441,19 @@ def salon_inventory_mistakes(
     )
 
 
+def salon_wrong_values(values: Mapping[str, Any], roles: str) -> list[str]:
+    """What is wrong with values that are to be written into an inventory, each in one sentence."""
+    known = read_specifications(Path(roles))
+    found = [wrong_value(name, value, known[name]) for name, value in values.items()]
+    return [sentence for sentence in found if sentence]
+
+
 class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Any]:
-        return {"salon_inventory_mistakes": salon_inventory_mistakes}
+        return {
+            "salon_inventory_mistakes": salon_inventory_mistakes,
+            "salon_inventory_version": lambda _: INVENTORY_VERSION,
+            "salon_wrong_values": salon_wrong_values,
+        }

@@ -36,7 +36,10 @@ LENGTH = 64
 SIGNING = ("secret_key", "token_key")
 """What was signed with an old one of these comes back for as long as it counts."""
 
-NAMES = (*SIGNING, "redis", "postgresql", "postgresql_owner")
+REPLACED = (*SIGNING, "redis", "postgresql", "postgresql_owner")
+"""What a rotation replaces."""
+
+NAMES = (*REPLACED, "backup")
 
 ALONE = ("postgresql", "postgresql_owner")
 """A role of PostgreSQL has one password: nothing is accepted beside it."""
@@ -50,6 +53,7 @@ WHAT_IT_DOES = {
     "redis": "the application's password for Redis",
     "postgresql": "the application's password for PostgreSQL",
     "postgresql_owner": "the password for PostgreSQL of who migrates the database",
+    "backup": "encrypts what is secret in a backup, and the store of restic",
 }
 
 EARLIER_FILES = {"secret_key": "secret_key.txt", "token_key": "token_key.txt"}  # nosec B105 # names of files
@@ -186,10 +190,14 @@ def chosen(names: str) -> list[str]:
     """The secrets that an operator has named. Raises `MistakeError`."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if "all" in wanted:
-        return list(NAMES)
+        return list(REPLACED)
     for name in wanted:
-        if name not in NAMES:
-            raise MistakeError(f"{name} is not a secret of Salon; it has {', '.join(NAMES)}, and all.")
+        if name == "backup":
+            raise MistakeError(
+                "backup is not replaced: it opens all that was backed up. docs/backup.md says what to do."
+            )
+        if name not in REPLACED:
+            raise MistakeError(f"{name} is not a secret of Salon; it has {', '.join(REPLACED)}, and all.")
     return [name for name in NAMES if name in wanted]
 
 
