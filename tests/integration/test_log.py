@@ -55,12 +55,12 @@ async def test_a_visit_can_be_told_from_beginning_to_end(target, school):
     told = [(line["level"], line["type"], line.get("room"), line["outcome"]) for line in events]
     assert told == [
         ("debug", "join_room", room, "ok"),
+        ("debug", "ping", None, "ok"),
         # Of a kind, the first is news.
         ("info", "leave_room", 999999999, "not_joined"),
         ("debug", "leave_room", 999999999, "not_joined"),
         ("debug", "leave_room", 999999999, "not_joined"),
         ("debug", "message", room, "ok"),
-        ("debug", "ping", None, "ok"),
     ]
 
 
