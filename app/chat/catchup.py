@@ -10,7 +10,6 @@ from typing import Protocol
 import msgspec
 
 from chat import database, histories
-from chat.batches import Batches
 from chat.histories import Missed
 from chat.protocol import MAX_HISTORY, JoinData, Message, MessageData
 
@@ -20,9 +19,6 @@ is for what was told to nobody."""
 
 MARGIN = 50
 """Messages that are read beyond those that the first one asks for: the others have not all seen the same."""
-
-MAX_BATCH = 200
-"""Rooms that are looked at together."""
 
 _decoder = msgspec.json.Decoder(Message)
 
@@ -135,16 +131,3 @@ def _let_go(shelf: Shelf, recent: Recent) -> None:
 async def missed_now(room_id: int, wanted: JoinData) -> Missed:
     """The same, looked up for her alone. Raises `ChatError` (`unavailable`)."""
     return await database.look_up_many(histories.missed, room_id, wanted.since, wanted.history)
-
-
-async def newest(room_id: int) -> int:
-    """The number of a room's newest message, looked up with what others ask. Raises `ChatError` (`unavailable`)."""
-    return await database.in_time(_newest.ask(room_id))
-
-
-async def _newest_of(room_ids: list[int]) -> list[int]:
-    found = await database.look_up(histories.newest_numbers, set(room_ids))
-    return [found.get(room_id, 0) for room_id in room_ids]
-
-
-_newest: Batches[int, int] = Batches(_newest_of, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE)

@@ -83,15 +83,14 @@ async def _before(
     if (audience := hub.audience(room_id)) is None:
         return None, None, []  # she has gone meanwhile
     if wanted.since is not None or wanted.history is not None:
-        found, states = await gather(catchup.missed(audience, room_id, wanted), presence.states_for(user_id, room_id))
+        found, (_, states) = await gather(catchup.missed(audience, room_id, wanted), presence.look_at(user_id, room_id))
         if found.last_seq < attendance.begun:
             # Somebody else knew of more sooner, and what is in between is not passed on.
             found = await catchup.missed_now(room_id, wanted)
         return found, found.last_seq, states
-    if audience.order.position is not None:
-        return None, None, await presence.states_for(user_id, room_id)
-    newest, states = await gather(catchup.newest(room_id), presence.states_for(user_id, room_id))
-    return None, newest, states
+    has_begun = audience.order.position is not None
+    newest, states = await presence.look_at(user_id, room_id)
+    return None, None if has_begun else newest, states
 
 
 def _history(room_id: int, wanted: JoinData, missed: Missed) -> list[History]:

@@ -39,7 +39,7 @@ CHANGED = f"""
     LIMIT {{limit}}
 """
 FOLLOWING = f"""
-    WITH wanted (room_id, position) AS (VALUES {{positions}})
+    WITH wanted (room_id, position) AS (VALUES {{positions: bigint, bigint}})
     {SHOWN}
     JOIN wanted ON wanted.room_id = message.room_id AND message.seq > wanted.position
     ORDER BY message.room_id, message.seq

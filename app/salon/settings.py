@@ -325,6 +325,8 @@ else:
         "keepalives_idle": 1,
         "keepalives_interval": 1,
         "keepalives_count": 2,
+        # What `chat.sql` asks for is planned once for each connection. Django's own statements never are.
+        "prepare_threshold": 0,
     }.items():
         DATABASES["default"].setdefault("OPTIONS", {}).setdefault(_name, _value)
 # What a server, and no command, asks of PostgreSQL for each of its connections, in milliseconds. For a lock nobody
