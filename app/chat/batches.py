@@ -13,6 +13,9 @@ TOGETHER = 5
 """So many who get their answers go on before the event loop looks at anything else: when hundreds come at once, nobody
 else waits for all of them."""
 
+MEMORY = 5
+"""For how many times its longest pace a line remembers how many came."""
+
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -47,6 +50,7 @@ class Batches(Generic[Item, Outcome]):
         self._longest_pace = pace if longest_pace is None else longest_pace
         self._patience = patience
         self._begun = -math.inf
+        self._rate = 0.0
         self._not_before = 0.0
         self._expiring: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -126,14 +130,15 @@ class Batches(Generic[Item, Outcome]):
         """So many items are the next batch: when it is the turn of the one after it."""
         if self._longest_pace <= self._pace:
             return
-        # As many times longer as there would have been items to a batch at the shortest pace.
         now = asyncio.get_running_loop().time()
-        at_once = items * self._pace / max(now - self._begun, self._pace)
+        interval = max(now - self._begun, self._pace)
         self._begun = now
+        # People come in waves: what counts is how many there are of late, and not in the last batch.
+        self._rate += (items / interval - self._rate) * (1 - math.exp(-interval / (MEMORY * self._longest_pace)))
         if self._waiting:
             # A batch is full: who is left over need not wait for others.
             return
-        self._not_before = now + min(self._longest_pace, self._pace * max(1.0, at_once))
+        self._not_before = now + min(self._longest_pace, self._pace * max(1.0, self._rate * self._pace))
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Outcome]]]) -> None:
         try:
