@@ -156,3 +156,40 @@ class Batches(Generic[Item, Outcome]):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+
+class Turns:
+    """Lets `together` go on in one turn of the event loop, in the order they came, and the others in the next ones.
+
+    Many may have waited for the same, and what each of them does then may take a while.
+    """
+
+    def __init__(self, together: int) -> None:
+        self._together = together
+        self._room = together
+        self._is_counting = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def turn(self) -> None:
+        """Wait for a turn; nobody does who comes alone."""
+        loop = asyncio.get_running_loop()
+        if not self._is_counting:
+            self._is_counting = True
+            loop.call_soon(self._next)
+        if self._room:
+            self._room -= 1
+            return
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _next(self) -> None:
+        self._room = self._together
+        while self._waiting and self._room:
+            turn = self._waiting.popleft()
+            if not turn.done():  # whoever waited has gone
+                turn.set_result(None)
+                self._room -= 1
+        self._is_counting = self._room < self._together
+        if self._is_counting:
+            asyncio.get_running_loop().call_soon(self._next)

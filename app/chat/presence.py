@@ -67,7 +67,7 @@ class Change:
 
     @property
     def event(self) -> UserStatus:
-        return UserStatus(UserStatusData(self.user_id, self.after, protocol.timestamp(self.last_seen)))
+        return _status_of(self.user_id, self.after, self.last_seen)
 
 
 def _open(user_id: int) -> list[Connection]:
@@ -199,9 +199,12 @@ def _too_many() -> ChatError:
     )
 
 
-def states(room_ids: list[int]) -> dict[int, tuple[int, list[UserStatus]]]:
-    """For each living room, the number of its newest message, and how present its members are, those who were never
-    here left out."""
+States = tuple[int, list[tuple[int, str]]]
+"""Of a room: the number of its newest message; each person's id, and how present she is, as it goes over the wire."""
+
+
+def states(room_ids: list[int]) -> dict[int, States]:
+    """For each living room, how present its members are, those who were never here left out."""
     newest: dict[int, int] = {}
     found: dict[int, dict[int, tuple[datetime, list[Status]]]] = {room_id: {} for room_id in room_ids}
     for room_id, last_seq, user_id, last_seen, status in sql.rows(STATES, room_ids=room_ids, now=timezone.now()):
@@ -212,7 +215,7 @@ def states(room_ids: list[int]) -> dict[int, tuple[int, list[UserStatus]]]:
         room_id: (
             last_seq,
             [
-                UserStatus(UserStatusData(user_id, most_present(statuses), protocol.timestamp(sql.moment(last_seen))))
+                (user_id, protocol.encode(_status_of(user_id, most_present(statuses), sql.moment(last_seen))))
                 for user_id, (last_seen, statuses) in found[room_id].items()
             ],
         )
@@ -220,21 +223,25 @@ def states(room_ids: list[int]) -> dict[int, tuple[int, list[UserStatus]]]:
     }
 
 
-async def look_at(user_id: int, room_id: int) -> tuple[int, list[UserStatus]]:
-    """The number of a room's newest message, and how present the others in it are, looked up with what others ask.
+def _status_of(user_id: int, status: Status, last_seen: datetime) -> UserStatus:
+    return UserStatus(UserStatusData(user_id, status, protocol.timestamp(last_seen)))
+
+
+async def look_at(user_id: int, room_id: int) -> States:
+    """How present the others in a room are, looked up with what others ask.
 
     Raises `ChatError` (`unavailable`).
     """
     newest, found = await database.answered(_rooms, room_id)
-    return newest, [state for state in found if state.data.user_id != user_id]
+    return newest, [state for state in found if state[0] != user_id]
 
 
-async def _look_at(room_ids: list[int]) -> list[tuple[int, list[UserStatus]]]:
+async def _look_at(room_ids: list[int]) -> list[States]:
     found = await database.look_up(states, list(set(room_ids)))
     return [found.get(room_id, (0, [])) for room_id in room_ids]
 
 
-_rooms: Batches[int, tuple[int, list[UserStatus]]] = database.batches(_look_at, MAX_BATCH)
+_rooms: Batches[int, States] = database.batches(_look_at, MAX_BATCH)
 
 
 def beat(process: str) -> bool:

@@ -331,8 +331,8 @@ else:
         DATABASES["default"].setdefault("OPTIONS", {}).setdefault(_name, _value)
 # What a server, and no command, asks of PostgreSQL for each of its connections, in milliseconds. For a lock nobody
 # waits longer than a person does for her message; and a process that is stopped, or cut off, in the midst of a
-# transaction has its locks taken away, long after one that works has gone on. What is planned beforehand (`chat.sql`) is
-# planned for whatever values there will be: for those at hand, it would be planned each time.
+# transaction has its locks taken away, long after one that works has gone on. What is planned beforehand (`chat.sql`)
+# is planned for whatever values there will be: for those at hand, it would be planned each time.
 # The sessions of a link that was cut are ended by the server too: it has a bounded number of them, and whoever comes
 # back needs new ones.
 SERVER_OPTIONS = (

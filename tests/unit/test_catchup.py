@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from chat import conversation, database, presence, protocol
+from chat import catchup, conversation, database, presence, protocol
 from chat.auth import Identity
 from chat.connection import Connection
 from chat.histories import Missed, Recent
@@ -349,3 +349,21 @@ async def test_a_change_of_what_was_passed_on_does_not_wait(hub, stored):
     arrive(hub, 1)
     edit(hub, 1)
     assert shown(person) == {1: "new"}
+
+
+async def test_those_who_have_seen_the_same_are_told_the_same_and_others_are_not(hub, stored, monkeypatch):
+    made = []
+    events = catchup._events
+    monkeypatch.setattr(catchup, "_events", lambda *args: made.append(args) or events(*args))
+    stored.store(1, 2, 3)
+    people = [Person(hub) for _ in range(3)]
+    await asyncio.gather(*(person.join(since=1) for person in people))
+    assert len(made) == 1
+    assert [person.got for person in people] == [[2, 3]] * 3
+    other = Person(hub)
+    await other.join(since=2)
+    assert other.got == [3]
+    arrive(hub, 4)
+    late = Person(hub)
+    await late.join(since=1)
+    assert late.got == [2, 3, 4]
