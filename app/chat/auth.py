@@ -71,7 +71,7 @@ class _UnsettledError(Exception):
 async def identify(token: str) -> Identity:
     """The same as `identity_of_token`, with whom else connects at the moment. Raises `unavailable` too."""
     try:
-        return await database.in_time(_identities.ask(token))
+        return await database.answered(_identities, token)
     except _UnsettledError:
         return await database.query(identity_of_token, token)
 
@@ -80,7 +80,7 @@ async def _identify(tokens: list[str]) -> Sequence[Identity | Exception]:
     return await database.look_up(_identities_of, tokens)
 
 
-_identities: Batches[str, Identity] = Batches(_identify, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE)
+_identities: Batches[str, Identity] = database.batches(_identify, MAX_BATCH)
 measures.queues["identities"] = lambda: _identities.length
 
 
@@ -140,9 +140,6 @@ def _identity(said: Claims, user: User | None, is_revoked: bool) -> Identity:
     return Identity(person(user), ends, said.issued_at, said.digest)
 
 
-measures.queues["identities"] = lambda: _identities.length
-
-
 FIELDS = (
     "id",
     "username",
@@ -158,14 +155,14 @@ FIELDS = (
 """What the statements below find of a person, in the order of the model, as `from_db` takes it."""
 
 BY_ID = """
-    WITH wanted (number, name, digest) AS (VALUES {wanted})
+    WITH wanted (number, name, digest) AS (VALUES {wanted: integer, bigint, text})
     SELECT wanted.number, revoked.digest, users.id, users.username, users.first_name, users.last_name, users.is_staff,
         users.is_active, users.role, users.avatar, users.tokens_valid_after, users.profile_issued_at
     FROM wanted
     LEFT JOIN chat_user AS users ON users.id = wanted.name
     LEFT JOIN chat_revokedtoken AS revoked ON revoked.digest = wanted.digest
 """
-BY_SUBJECT = BY_ID.replace("users.id = wanted.name", "users.subject = wanted.name")
+BY_SUBJECT = BY_ID.replace("bigint", "text").replace("users.id = wanted.name", "users.subject = wanted.name")
 
 
 def _found(all_said: list[Claims]) -> list[tuple[User | None, bool]]:

@@ -15,6 +15,9 @@ TOGETHER = 5
 """So many who get their answers go on before the event loop looks at anything else: when hundreds come at once, nobody
 else waits for all of them."""
 
+MEMORY = 5
+"""For how many times its longest pace a line remembers how many came."""
+
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -49,6 +52,7 @@ class Batches(Generic[Item, Outcome]):
         self._longest_pace = pace if longest_pace is None else longest_pace
         self._patience = patience
         self._begun = -math.inf
+        self._rate = 0.0
         self._not_before = 0.0
         self._expiring: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -133,14 +137,15 @@ class Batches(Generic[Item, Outcome]):
         """So many items are the next batch: when it is the turn of the one after it."""
         if self._longest_pace <= self._pace:
             return
-        # As many times longer as there would have been items to a batch at the shortest pace.
         now = asyncio.get_running_loop().time()
-        at_once = items * self._pace / max(now - self._begun, self._pace)
+        interval = max(now - self._begun, self._pace)
         self._begun = now
+        # People come in waves: what counts is how many there are of late, and not in the last batch.
+        self._rate += (items / interval - self._rate) * (1 - math.exp(-interval / (MEMORY * self._longest_pace)))
         if self._waiting:
             # A batch is full: who is left over need not wait for others.
             return
-        self._not_before = now + min(self._longest_pace, self._pace * max(1.0, at_once))
+        self._not_before = now + min(self._longest_pace, self._pace * max(1.0, self._rate * self._pace))
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Outcome]]]) -> None:
         try:
@@ -158,3 +163,40 @@ class Batches(Generic[Item, Outcome]):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+
+class Turns:
+    """Lets `together` go on in one turn of the event loop, in the order they came, and the others in the next ones.
+
+    Many may have waited for the same, and what each of them does then may take a while.
+    """
+
+    def __init__(self, together: int) -> None:
+        self._together = together
+        self._room = together
+        self._is_counting = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def turn(self) -> None:
+        """Wait for a turn; nobody does who comes alone."""
+        loop = asyncio.get_running_loop()
+        if not self._is_counting:
+            self._is_counting = True
+            loop.call_soon(self._next)
+        if self._room:
+            self._room -= 1
+            return
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _next(self) -> None:
+        self._room = self._together
+        while self._waiting and self._room:
+            turn = self._waiting.popleft()
+            if not turn.done():  # whoever waited has gone
+                turn.set_result(None)
+                self._room -= 1
+        self._is_counting = self._room < self._together
+        if self._is_counting:
+            asyncio.get_running_loop().call_soon(self._next)

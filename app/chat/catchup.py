@@ -9,11 +9,9 @@ from typing import Protocol
 
 import msgspec
 
-from chat import database, histories
-from chat.batches import Batches
+from chat import database, histories, protocol
 from chat.histories import Missed
-from chat.protocol import MAX_HISTORY, JoinData, Message, MessageData
-from salon import measures
+from chat.protocol import HISTORY_FRAME, MAX_HISTORY, History, HistoryData, JoinData, Message, MessageData
 
 TRUSTED = 2.0
 """Seconds for which what was read counts. That a message was edited is told to every process, and ends it at once; this
@@ -21,9 +19,6 @@ is for what was told to nobody."""
 
 MARGIN = 50
 """Messages that are read beyond those that the first one asks for: the others have not all seen the same."""
-
-MAX_BATCH = 200
-"""Rooms that are looked at together."""
 
 _decoder = msgspec.json.Decoder(Message)
 
@@ -37,6 +32,8 @@ class Recent:
         self._until = loop.time() + TRUSTED
         self._later: list[tuple[int, str]] = []
         self._read: histories.Recent | None = None
+        self._answered: tuple[tuple[int | None, int | None, int], Missed] | None = None
+        """What was answered last, and to what."""
         self._reading = asyncio.ensure_future(self._look(room_id, (wanted.history or 0) + MARGIN))
 
     @property
@@ -75,6 +72,14 @@ class Recent:
         """What the database would answer, were it asked now."""
         self._append()
         newest = self._newest()
+        # Those who come back together have mostly seen the same.
+        key = wanted.since, wanted.history, newest
+        if self._answered and self._answered[0] == key:
+            return self._answered[1]
+        self._answered = key, self._answer(wanted, newest)
+        return self._answered[1]
+
+    def _answer(self, wanted: JoinData, newest: int) -> Missed:
         since = max(0, newest - (wanted.history or 0)) if wanted.since is None else wanted.since
         found = [message for message in self._read.messages if message.seq > since][-MAX_HISTORY:]
         changed = [] if wanted.since is None else self._changed(since)
@@ -138,15 +143,36 @@ async def missed_now(room_id: int, wanted: JoinData) -> Missed:
     return await database.look_up_many(histories.missed, room_id, wanted.since, wanted.history)
 
 
-async def newest(room_id: int) -> int:
-    """The number of a room's newest message, looked up with what others ask. Raises `ChatError` (`unavailable`)."""
-    return await database.in_time(_newest.ask(room_id))
+def told(room_id: int, wanted: JoinData, missed: Missed) -> list[str]:
+    """The answer to a join, as events of at most `HISTORY_FRAME` messages: the same ones for all who miss the same."""
+    if missed.told is None:
+        missed.told = [protocol.encode(event) for event in _events(room_id, wanted, missed)]
+    return missed.told
 
 
-async def _newest_of(room_ids: list[int]) -> list[int]:
-    found = await database.look_up(histories.newest_numbers, set(room_ids))
-    return [found.get(room_id, 0) for room_id in room_ids]
+def _events(room_id: int, wanted: JoinData, missed: Missed) -> list[History]:
+    pieces = _pieces(missed.messages) or [[]]
+    changes = _pieces(missed.changed)
+    # A frame has the one or the other, so that none grows beyond what a client takes.
+    frames = [(piece, []) for piece in pieces] + [([], piece) for piece in changes]
+    more = None
+    if wanted.since is not None and missed.count > MAX_HISTORY:
+        more = f"/chats/messages/?room_id={room_id}&after={wanted.since}&before={missed.messages[0].seq}"
+    return [
+        History(
+            HistoryData(
+                room_id=room_id,
+                messages=found,
+                changed=changed,
+                complete=number == len(frames),
+                last_seq=missed.last_seq,
+                missed=missed.count,
+                next=more,
+            )
+        )
+        for number, (found, changed) in enumerate(frames, start=1)
+    ]
 
 
-_newest: Batches[int, int] = Batches(_newest_of, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE)
-measures.queues["newest_numbers"] = lambda: _newest.length
+def _pieces(found: list[MessageData]) -> list[list[MessageData]]:
+    return [found[start : start + HISTORY_FRAME] for start in range(0, len(found), HISTORY_FRAME)]

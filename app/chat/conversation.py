@@ -9,30 +9,31 @@ from collections.abc import Sequence
 
 from django.conf import settings
 
-from chat import catchup, database, limits, messages, presence, protocol, rooms
+from chat import catchup, database, limits, messages, presence, rooms
+from chat.batches import Turns
 from chat.connection import Attendance, Connection
 from chat.histories import Missed
 from chat.hub import hub
 from chat.journal import Draft, Journal, Stored
 from chat.protocol import (
-    HISTORY_FRAME,
-    MAX_HISTORY,
     ChatError,
     ErrorCode,
-    History,
-    HistoryData,
     JoinData,
-    MessageData,
     RoomUpdate,
     RoomUpdateData,
     SenderInfo,
     Typing,
     TypingData,
-    UserStatus,
 )
 from chat.roster import roster
 
 journal = Journal(tell=hub.tell)
+
+HISTORIES_TOGETHER = 4
+"""Histories that are sent in one turn of the event loop: all who wait for the same room have it at once, each of them
+hundreds of messages, and nobody else waits for all of that."""
+
+_histories = Turns(HISTORIES_TOGETHER)
 
 
 async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
@@ -69,58 +70,30 @@ async def join(connection: Connection, room_id: int, wanted: JoinData) -> None:
     if connection.rooms.get(room_id) is not attendance:
         raise rooms.invalid_room()  # she was removed meanwhile
     if missed:
-        connection.send(*(protocol.encode(frame) for frame in _history(room_id, wanted, missed)))
+        connection.send(*catchup.told(room_id, wanted, missed))
     told = hub.release(connection, room_id, attendance, newest=newest, after=missed.last_seq if missed else 0)
     # What was told meanwhile is newer than what was looked up.
-    if states := [protocol.encode(state) for state in states if state.data.user_id not in told]:
+    if states := [text for other_id, text in states if other_id not in told]:
         connection.send(*states)
 
 
 async def _before(
     user_id: int, room_id: int, wanted: JoinData, attendance: Attendance
-) -> tuple[Missed | None, int | None, Sequence[UserStatus]]:
-    """What she has missed, if she wants to know; the newest number, if it is needed; how present others are."""
+) -> tuple[Missed | None, int | None, Sequence[tuple[int, str]]]:
+    """What she has missed, if she wants to know; the newest number, if it is needed; how present others are, each with
+    her id."""
     if (audience := hub.audience(room_id)) is None:
         return None, None, []  # she has gone meanwhile
     if wanted.since is not None or wanted.history is not None:
-        found, states = await gather(catchup.missed(audience, room_id, wanted), presence.states_for(user_id, room_id))
+        found, (_, states) = await gather(catchup.missed(audience, room_id, wanted), presence.look_at(user_id, room_id))
+        await _histories.turn()
         if found.last_seq < attendance.begun:
             # Somebody else knew of more sooner, and what is in between is not passed on.
             found = await catchup.missed_now(room_id, wanted)
         return found, found.last_seq, states
-    if audience.order.position is not None:
-        return None, None, await presence.states_for(user_id, room_id)
-    newest, states = await gather(catchup.newest(room_id), presence.states_for(user_id, room_id))
-    return None, newest, states
-
-
-def _history(room_id: int, wanted: JoinData, missed: Missed) -> list[History]:
-    """The answer to a join, in frames of at most `HISTORY_FRAME` messages."""
-    pieces = _pieces(missed.messages) or [[]]
-    changes = _pieces(missed.changed)
-    # A frame has the one or the other, so that none grows beyond what a client takes.
-    frames = [(piece, []) for piece in pieces] + [([], piece) for piece in changes]
-    more = None
-    if wanted.since is not None and missed.count > MAX_HISTORY:
-        more = f"/chats/messages/?room_id={room_id}&after={wanted.since}&before={missed.messages[0].seq}"
-    return [
-        History(
-            HistoryData(
-                room_id=room_id,
-                messages=found,
-                changed=changed,
-                complete=number == len(frames),
-                last_seq=missed.last_seq,
-                missed=missed.count,
-                next=more,
-            )
-        )
-        for number, (found, changed) in enumerate(frames, start=1)
-    ]
-
-
-def _pieces(found: list[MessageData]) -> list[list[MessageData]]:
-    return [found[start : start + HISTORY_FRAME] for start in range(0, len(found), HISTORY_FRAME)]
+    has_begun = audience.order.position is not None
+    newest, states = await presence.look_at(user_id, room_id)
+    return None, None if has_begun else newest, states
 
 
 async def leave(connection: Connection, room_id: int) -> None:

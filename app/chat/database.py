@@ -17,7 +17,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 from uuid import uuid4
@@ -25,10 +25,11 @@ from uuid import uuid4
 import psycopg
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, Error, close_old_connections, connection, connections
+from django.db import DEFAULT_DB_ALIAS, Error, NotSupportedError, close_old_connections, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chat import failures, services
+from chat.batches import Batches
 from chat.failures import Trouble
 from chat.protocol import ChatError, ErrorCode
 from salon import measures
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 
 PACE = 0.02
 """Seconds from one batch of people who come to the next: each of their statements is then for several."""
@@ -118,6 +121,27 @@ async def in_time(answer: Awaitable[T], seconds: float = settings.DATABASE_TIMEO
     try:
         async with _limit(seconds):
             return await answer
+    except TimeoutError:
+        raise late() from None
+
+
+def batches(
+    answer: Callable[[list[Item]], Awaitable[Sequence[Outcome | Exception]]], greatest: int, pace: float = PACE
+) -> Batches[Item, Outcome]:
+    """Batches of people who come: what becomes of each is for `answered`."""
+    longest_pace = LONGEST_PACE if pace else None
+    made = Batches(answer, greatest, pace, settings.DATABASE_TIMEOUT, longest_pace=longest_pace)
+    services.database.on_loss(made.give_up)
+    return made
+
+
+async def answered(made: Batches[Item, Outcome], item: Item) -> Outcome:
+    """The outcome for an item. One timer serves all who wait, where `in_time` has one for each.
+
+    Raises `ChatError` (`unavailable`) when it has not come after `DATABASE_TIMEOUT` seconds, or the database goes.
+    """
+    try:
+        return await made.ask(item)
     except TimeoutError:
         raise late() from None
 
@@ -294,7 +318,12 @@ def _run(kind: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
         if kind != AHEAD:
             # For what comes as often as a probe, this would double what is asked of the database.
             _renew_connection()
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except NotSupportedError:
+            # A plan that a migration has overtaken: a new connection begins anew. Nothing was done.
+            connection.close()
+            return function(*args, **kwargs)
     except Error as error:
         measures.database_errors.add(failures.trouble(error).name.lower())
         raise

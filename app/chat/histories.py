@@ -39,7 +39,7 @@ CHANGED = f"""
     LIMIT {{limit}}
 """
 FOLLOWING = f"""
-    WITH wanted (room_id, position) AS (VALUES {{positions}})
+    WITH wanted (room_id, position) AS (VALUES {{positions: bigint, bigint}})
     {SHOWN}
     JOIN wanted ON wanted.room_id = message.room_id AND message.seq > wanted.position
     ORDER BY message.room_id, message.seq
@@ -53,14 +53,18 @@ MAX_NUMBER = 2**63 - 1
 """Of a message: every one is below it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Missed:
-    """What a person who joins has missed: the newest of it, what was changed of the rest, and how much there is."""
+    """What a person who joins has missed: the newest of it, what was changed of the rest, and how much there is.
+
+    `told`: the events that say so to her, once they are made.
+    """
 
     messages: list[MessageData]
     changed: list[MessageData]
     count: int
     last_seq: int
+    told: list[str] | None = None
 
 
 def missed(room_id: int, since: int | None, history: int | None) -> Missed:

@@ -46,6 +46,7 @@ class Hub:
         self._unsent: list[Audience] = []
         self._moments: list[float] = []
         """When the messages were received that sockets get with the next `_flush`."""
+        self._unsent_to: defaultdict[Connection, list[str]] = defaultdict(list)
         self._on_removal: list[Callable[[int, Collection[int] | None], None]] = []
 
     async def connect(self, connection: Connection, identity: Identity) -> None:
@@ -246,10 +247,14 @@ class Hub:
     async def publish_to_people(self, user_ids: Collection[int], event: ServerEvent) -> None:
         """Send an event to every socket of these persons, in every process."""
         if user_ids:
-            envelope = {"people": list(user_ids), "text": protocol.encode(event)}
-            if isinstance(event, UserStatus):
-                envelope["present"] = event.data.user_id
-            await self._publish([(PEOPLE, envelope)])
+            await self._publish([(PEOPLE, _people_envelope(user_ids, event))])
+
+    def tell_people(self, events: Sequence[tuple[Collection[int], ServerEvent]]) -> None:
+        """Send events, each to every socket of some persons, on their way to all processes, in their order."""
+        envelopes = [(PEOPLE, _people_envelope(user_ids, event)) for user_ids, event in events if user_ids]
+        if envelopes:
+            self._deliver_here(envelopes)
+            self._relay.send_soon(envelopes)
 
     def on_notice(self, receiver: Callable[[dict], None]) -> None:
         """Have `receiver` called with every notice that another process, or this one, sends to all."""
@@ -316,6 +321,10 @@ class Hub:
         self._flush()
 
     def _flush(self) -> None:
+        self._flush_rooms()
+        self._flush_people()
+
+    def _flush_rooms(self) -> None:
         unsent, self._unsent = self._unsent, []
         for audience in unsent:
             try:
@@ -327,20 +336,31 @@ class Hub:
             for moment in moments:
                 measures.delivered.observe(now - moment)
 
+    def _flush_people(self) -> None:
+        unsent, self._unsent_to = self._unsent_to, defaultdict(list)
+        for connection, texts in unsent.items():
+            try:
+                connection.send(*texts)
+            except Exception:
+                logger.exception("Events could not be delivered to a person")
+
     def _deliver(self, envelope: Envelope) -> None:
         if (room_id := envelope.get("room")) is not None:
+            if self._unsent_to:
+                self._flush_people()
             self._deliver_to_room(room_id, envelope)
         elif (notice := envelope.get("notice")) is not None:
             for receiver in self._on_notice:
                 receiver(notice)
         else:
-            self._flush()
+            self._flush_rooms()
+            text, present = envelope["text"], envelope.get("present")
             for user_id in envelope["people"]:
                 if follow.following and self._people.get(user_id) and follow.concerns(user_id, None):
                     follow.tell("event.delivered", user=user_id, type=follow.event_type(envelope["text"]))
                 for connection in self._people.get(user_id, ()):
-                    connection.send(envelope["text"])
-                    if (present := envelope.get("present")) is not None:
+                    self._unsent_to[connection].append(text)
+                    if present is not None:
                         _remember_told(connection, present)
 
     def _deliver_to_room(self, room_id: int, envelope: Envelope) -> None:
@@ -458,6 +478,13 @@ class Hub:
             timer, text = lapse
             timer.cancel()
             self._send(room_id, text, excepted=user_id)
+
+
+def _people_envelope(user_ids: Collection[int], event: ServerEvent) -> Envelope:
+    envelope = {"people": list(user_ids), "text": protocol.encode(event)}
+    if isinstance(event, UserStatus):
+        envelope["present"] = event.data.user_id
+    return envelope
 
 
 def _remember_told(connection: Connection, user_id: int) -> None:

@@ -68,7 +68,7 @@ class Change:
 
     @property
     def event(self) -> UserStatus:
-        return UserStatus(UserStatusData(self.user_id, self.after, protocol.timestamp(self.last_seen)))
+        return _status_of(self.user_id, self.after, self.last_seen)
 
 
 def _open(user_id: int) -> list[Connection]:
@@ -91,7 +91,8 @@ LIVING = """
     WHERE presence.user_id IN ({user_ids}) AND process.expires_at > {now}
 """
 KEEP = """
-    INSERT INTO chat_presence (process_id, user_id, status, connections) VALUES {rows}
+    INSERT INTO chat_presence (process_id, user_id, status, connections)
+    VALUES {rows: uuid, bigint, text, integer}
     ON CONFLICT (process_id, user_id) DO UPDATE SET status = excluded.status, connections = excluded.connections
 """
 FORGET = "DELETE FROM chat_presence WHERE process_id = {process} AND user_id IN ({user_ids})"
@@ -100,13 +101,15 @@ SEE_LATER = """
     UPDATE chat_user SET last_seen = {then} WHERE id IN ({user_ids}) AND (last_seen IS NULL OR last_seen < {then})
 """
 STATES = """
-    SELECT membership.room_id, users.id, users.last_seen,
+    SELECT room.id, room.last_seq, users.id, users.last_seen,
         CASE WHEN process.uuid IS NULL THEN '' ELSE presence.status END
-    FROM chat_membership AS membership
-    JOIN chat_user AS users ON users.id = membership.user_id
+    FROM chat_chatroom AS room
+    LEFT JOIN chat_membership AS membership ON membership.room_id = room.id
+    LEFT JOIN chat_user AS users
+        ON users.id = membership.user_id AND users.is_active AND users.last_seen IS NOT NULL
     LEFT JOIN chat_presence AS presence ON presence.user_id = users.id
     LEFT JOIN chat_serverprocess AS process ON process.uuid = presence.process_id AND process.expires_at > {now}
-    WHERE membership.room_id IN ({room_ids}) AND users.is_active AND users.last_seen IS NOT NULL
+    WHERE room.id IN ({room_ids}) AND NOT room.is_deleted
 """
 
 Rows = dict[UUID | str, tuple[str, int]]
@@ -197,38 +200,50 @@ def _too_many() -> ChatError:
     )
 
 
-def states(room_ids: list[int]) -> dict[int, list[UserStatus]]:
-    """How present the members of each room are, those who were never here left out."""
+States = tuple[int, list[tuple[int, str]]]
+"""Of a room: the number of its newest message; each person's id, and how present she is, as it goes over the wire."""
+
+
+def states(room_ids: list[int]) -> dict[int, States]:
+    """For each living room, how present its members are, those who were never here left out."""
+    newest: dict[int, int] = {}
     found: dict[int, dict[int, tuple[datetime, list[Status]]]] = {room_id: {} for room_id in room_ids}
-    for room_id, user_id, last_seen, status in sql.rows(STATES, room_ids=room_ids, now=timezone.now()):
-        found[room_id].setdefault(user_id, (last_seen, []))[1].append(status or "offline")
+    for room_id, last_seq, user_id, last_seen, status in sql.rows(STATES, room_ids=room_ids, now=timezone.now()):
+        newest[room_id] = last_seq
+        if user_id is not None:
+            found[room_id].setdefault(user_id, (last_seen, []))[1].append(status or "offline")
     return {
-        room_id: [
-            UserStatus(UserStatusData(user_id, most_present(statuses), protocol.timestamp(sql.moment(last_seen))))
-            for user_id, (last_seen, statuses) in members.items()
-        ]
-        for room_id, members in found.items()
+        room_id: (
+            last_seq,
+            [
+                (user_id, protocol.encode(_status_of(user_id, most_present(statuses), sql.moment(last_seen))))
+                for user_id, (last_seen, statuses) in found[room_id].items()
+            ],
+        )
+        for room_id, last_seq in newest.items()
     }
 
 
-async def states_for(user_id: int, room_id: int) -> list[UserStatus]:
-    """How present the others in a room are, looked up with what others ask. Raises `ChatError` (`unavailable`)."""
-    return others_than(user_id, await database.in_time(_states.ask(room_id)))
+def _status_of(user_id: int, status: Status, last_seen: datetime) -> UserStatus:
+    return UserStatus(UserStatusData(user_id, status, protocol.timestamp(last_seen)))
 
 
-def others_than(user_id: int, found: list[UserStatus]) -> list[UserStatus]:
-    return [state for state in found if state.data.user_id != user_id]
+async def look_at(user_id: int, room_id: int) -> States:
+    """How present the others in a room are, looked up with what others ask.
+
+    Raises `ChatError` (`unavailable`).
+    """
+    newest, found = await database.answered(_rooms, room_id)
+    return newest, [state for state in found if state[0] != user_id]
 
 
-async def _states_of(room_ids: list[int]) -> list[list[UserStatus]]:
+async def _look_at(room_ids: list[int]) -> list[States]:
     found = await database.look_up(states, list(set(room_ids)))
-    return [found[room_id] for room_id in room_ids]
+    return [found.get(room_id, (0, [])) for room_id in room_ids]
 
 
-_states: Batches[int, list[UserStatus]] = Batches(
-    _states_of, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE
-)
-measures.queues["presences"] = lambda: _states.length
+_rooms: Batches[int, States] = database.batches(_look_at, MAX_BATCH)
+measures.queues["presences"] = lambda: _rooms.length
 
 
 def beat(process: str) -> bool:
@@ -282,6 +297,20 @@ def _gone(left: dict[int, datetime]) -> list[Change]:
     return [Change(user_id, "online", after[user_id], left[user_id], others.get(user_id, [])) for user_id in gone]
 
 
+@dataclass(frozen=True)
+class Wish:
+    """That it is written down how present a person is, and told if it changes anything.
+
+    Where she then is as present as one of `told_anyway` says, it is told even if it changes nothing.
+    """
+
+    user_id: int
+    told_anyway: frozenset[Status] = frozenset()
+
+    def is_to_be_told(self, change: Change) -> bool:
+        return change.before != change.after or change.after in self.told_anyway
+
+
 class Keeper:
     """Keeps the rows of this process true, and tells the others what changes; one a process."""
 
@@ -293,10 +322,8 @@ class Keeper:
         self._departures: dict[int, Deadline] = {}
         self._untold: set[int] = set()
         """Whose going could not be written down in time; it may have been, and nobody was told."""
-        self._free: Batches[tuple[int, bool], Change] = Batches(
-            self._write, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE
-        )
-        self._busy: Batches[tuple[int, bool], Change] = Batches(self._write_patiently, MAX_BATCH)
+        self._free: Batches[Wish, None] = database.batches(self._write, MAX_BATCH)
+        self._busy: Batches[Wish, None] = database.batches(self._write_patiently, MAX_BATCH, pace=0)
         measures.queues["arrivals"] = lambda: self._free.length + self._busy.length
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -306,7 +333,7 @@ class Keeper:
         # once would be long in it, and none of the first would be let in as long as the others count.
         if len(_open(connection.person.id)) > settings.CONNECTIONS_PER_PERSON:
             raise _too_many()
-        await self._record_and_tell(connection.person.id)
+        await self._record_and_tell(Wish(connection.person.id))
 
     async def said(self, connection: Connection, status: Status) -> None:
         """She said at a connection how present she is there. Raises `ChatError` (`unavailable`).
@@ -319,15 +346,13 @@ class Keeper:
             self.left(connection)
             return
         try:
-            change = await self._record(connection.person.id, is_told=True)
+            await self._record_and_tell(Wish(connection.person.id, frozenset([status])))
         except ChatError as error:
             if error.code is ErrorCode.UNAVAILABLE:
                 # It is told when it can be, if it is still true.
                 self._untold.add(connection.person.id)
                 self.left(connection)
             raise
-        if change.after == status or change.before != change.after:
-            await hub.publish_to_people(change.others, change.event)
 
     def left(self, connection: Connection) -> None:
         """A connection of hers has gone: unless she is back in a moment, that is told."""
@@ -343,7 +368,7 @@ class Keeper:
             # Else the database was away, and the others have had no chance either to say that they live.
             changes = await database.query(clear)
             for some in slices(changes, MAX_BATCH):
-                await asyncio.gather(*(hub.publish_to_people(change.others, change.event) for change in some))
+                hub.tell_people([(change.others, change.event) for change in some])
 
     async def stop(self) -> None:
         """The process ends."""
@@ -371,7 +396,7 @@ class Keeper:
     async def _depart(self, user_id: int) -> None:
         self._departures.pop(user_id, None)
         try:
-            await self._record_and_tell(user_id, is_told=user_id in self._untold)
+            await self._record_and_tell(Wish(user_id, frozenset(RANK) if user_id in self._untold else frozenset()))
             self._untold.discard(user_id)
         except ChatError as error:
             self._untold.discard(user_id)
@@ -382,32 +407,32 @@ class Keeper:
         except Exception:
             logger.exception("A presence could not be written down")
 
-    async def _record_and_tell(self, user_id: int, *, is_told: bool = False) -> None:
-        change = await self._record(user_id, is_told=is_told)
-        if is_told or change.before != change.after:
-            await hub.publish_to_people(change.others, change.event)
-
-    async def _record(self, user_id: int, *, is_told: bool = False) -> Change:
+    async def _record_and_tell(self, wish: Wish) -> None:
         # One after the other, and each with what is true when its turn comes.
-        async with self._locks.setdefault(user_id, asyncio.Lock()):
+        async with self._locks.setdefault(wish.user_id, asyncio.Lock()):
             try:
-                return await database.in_time(self._free.ask((user_id, is_told)))
+                await database.answered(self._free, wish)
             except BusyError:
                 # Nobody else waits for whoever has a hold of her row.
-                return await database.in_time(self._busy.ask((user_id, is_told)))
+                await database.answered(self._busy, wish)
 
-    async def _write_patiently(self, asked: list[tuple[int, bool]]) -> Sequence[Change | Exception]:
-        return await self._write(asked, can_wait=True)
+    async def _write_patiently(self, wishes: list[Wish]) -> Sequence[Exception | None]:
+        return await self._write(wishes, can_wait=True)
 
-    async def _write(self, asked: list[tuple[int, bool]], *, can_wait: bool = False) -> Sequence[Change | Exception]:
+    async def _write(self, wishes: list[Wish], *, can_wait: bool = False) -> Sequence[Exception | None]:
+        """Write down how present people are, and tell the others, of all of them at once; None for who is done."""
         if not self._is_known:
             await self._live()
         try:
-            return await database.query(record, self._process, self._here(asked), can_wait=can_wait)
+            changes = await database.query(record, self._process, self._here(wishes), can_wait=can_wait)
         except IntegrityError:
             # This process was given up a moment ago.
             await self._live()
-            return await database.query(record, self._process, self._here(asked), can_wait=can_wait)
+            changes = await database.query(record, self._process, self._here(wishes), can_wait=can_wait)
+        pairs = zip(wishes, changes, strict=True)
+        told = [change for wish, change in pairs if isinstance(change, Change) and wish.is_to_be_told(change)]
+        hub.tell_people([(change.others, change.event) for change in told])
+        return [change if isinstance(change, Exception) else None for change in changes]
 
     async def _live(self) -> None:
         if not await database.query(beat, self._process) and self._is_known:
@@ -416,11 +441,12 @@ class Keeper:
                 self._depart_now(user_id)
         self._is_known = True
 
-    def _here(self, asked: list[tuple[int, bool]]) -> list[Here]:
+    def _here(self, wishes: list[Wish]) -> list[Here]:
         found = []
-        for user_id, is_told in asked:
-            here = [each.status for each in _open(user_id)]
-            found.append(Here(user_id, most_present(here) if here else None, len(here), is_told))
+        for wish in wishes:
+            here = [each.status for each in _open(wish.user_id)]
+            status = most_present(here) if here else None
+            found.append(Here(wish.user_id, status, len(here), is_told=bool(wish.told_anyway)))
         return found
 
 

@@ -20,7 +20,7 @@ SEEN_OF_A_PERSON = ("id", "username", "first_name", "last_name", "role", "avatar
 # In plain SQL: everybody who joins a room is looked up, and the ORM takes longer to put this together than a database
 # to answer it.
 MEMBERS_AMONG = """
-    WITH wanted (room_id, user_id) AS (VALUES {pairs})
+    WITH wanted (room_id, user_id) AS (VALUES {pairs: bigint, bigint})
     SELECT room.id, room.room_type,
         users.id, users.username, users.first_name, users.last_name, users.role, users.avatar
     FROM wanted

@@ -360,15 +360,18 @@ else:
         "keepalives_idle": 1,
         "keepalives_interval": 1,
         "keepalives_count": 2,
+        # What `chat.sql` asks for is planned once for each connection. Django's own statements never are.
+        "prepare_threshold": 0,
     }.items():
         DATABASES["default"].setdefault("OPTIONS", {}).setdefault(_name, _value)
 # What a server, and no command, asks of PostgreSQL for each of its connections, in milliseconds. For a lock nobody
 # waits longer than a person does for her message; and a process that is stopped, or cut off, in the midst of a
-# transaction has its locks taken away, long after one that works has gone on.
+# transaction has its locks taken away, long after one that works has gone on. What is planned beforehand (`chat.sql`)
+# is planned for whatever values there will be: for those at hand, it would be planned each time.
 # The sessions of a link that was cut are ended by the server too: it has a bounded number of them, and whoever comes
 # back needs new ones.
 SERVER_OPTIONS = (
-    "-c lock_timeout=1500 -c idle_in_transaction_session_timeout=5000"
+    "-c plan_cache_mode=force_generic_plan -c lock_timeout=1500 -c idle_in_transaction_session_timeout=5000"
     " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
 )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chat.batches import TOGETHER, Batches
+from chat.batches import TOGETHER, Batches, Turns
 
 
 class Answers:
@@ -108,3 +108,39 @@ async def test_more_than_one_batch_takes_does_not_wait_for_more_to_come():
     async with asyncio.timeout(5):
         await asyncio.gather(*map(batches.ask, range(5000)))
     assert list(map(len, answers.batches)) == [1000] * 5
+
+
+async def test_few_go_on_in_one_turn_of_the_loop_and_all_in_their_order():
+    turns, gone = Turns(2), []
+
+    async def go(number):
+        await turns.turn()
+        gone.append(number)
+
+    tasks = [asyncio.create_task(go(number)) for number in range(7)]
+    tasks[3].cancel()
+    before = 0
+    while len(gone) < 6:
+        await asyncio.sleep(0)
+        assert len(gone) - before <= 2
+        before = len(gone)
+    assert gone == [0, 1, 2, 4, 5, 6]
+    await asyncio.sleep(0)
+    # Nothing goes on when nobody waits.
+    assert not turns._is_counting
+
+
+async def test_who_has_gone_takes_nobodys_turn():
+    turns, gone = Turns(1), []
+
+    async def go(number):
+        await turns.turn()
+        gone.append(number)
+
+    tasks = [asyncio.create_task(go(number)) for number in range(4)]
+    await asyncio.sleep(0)
+    assert gone == [0]
+    tasks[1].cancel()
+    tasks[2].cancel()
+    await asyncio.wait_for(tasks[3], 10)
+    assert gone == [0, 3]

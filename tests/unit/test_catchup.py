@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from chat import conversation, database, presence, protocol
+from chat import catchup, conversation, database, presence, protocol
 from chat.auth import Identity
 from chat.connection import Connection
 from chat.histories import Missed, Recent
@@ -77,6 +77,9 @@ class Database:
     def after(self, since):
         return [each for seq, each in sorted(self.stored.items()) if seq > since]
 
+    def newest(self):
+        return self.last_seq
+
     def newest_numbers(self, room_ids):
         return dict.fromkeys(room_ids, self.last_seq)
 
@@ -127,11 +130,13 @@ async def hub(monkeypatch, stored):
         async def standing(self, user_id, room_id):
             return Standing(ANN, "group")
 
-    async def states(*_):
-        return []
+    async def look_at(_, room_id):
+        # Whoever wants to know of before waits for that anyway.
+        is_being_read = hub.audience(room_id).recent is not None
+        return (stored.last_seq if is_being_read else await stored.look_up(stored.newest)), []
 
     monkeypatch.setattr(conversation, "roster", Roster())
-    monkeypatch.setattr(presence, "states_for", states)
+    monkeypatch.setattr(presence, "look_at", look_at)
     yield hub
     await hub.stop()
 
@@ -344,3 +349,21 @@ async def test_a_change_of_what_was_passed_on_does_not_wait(hub, stored):
     arrive(hub, 1)
     edit(hub, 1)
     assert shown(person) == {1: "new"}
+
+
+async def test_those_who_have_seen_the_same_are_told_the_same_and_others_are_not(hub, stored, monkeypatch):
+    made = []
+    events = catchup._events
+    monkeypatch.setattr(catchup, "_events", lambda *args: made.append(args) or events(*args))
+    stored.store(1, 2, 3)
+    people = [Person(hub) for _ in range(3)]
+    await asyncio.gather(*(person.join(since=1) for person in people))
+    assert len(made) == 1
+    assert [person.got for person in people] == [[2, 3]] * 3
+    other = Person(hub)
+    await other.join(since=2)
+    assert other.got == [3]
+    arrive(hub, 4)
+    late = Person(hub)
+    await late.join(since=1)
+    assert late.got == [2, 3, 4]

@@ -15,16 +15,32 @@ def vendor(request, monkeypatch):
 
 
 def test_a_list_is_one_parameter_where_there_are_arrays(vendor):
-    bound = sql._bound("SELECT 1 WHERE id IN ({ids}) AND x = {x}", {"ids": [1, 2, 3], "x": "y"})
+    bound = sql._bound("SELECT 1 WHERE id IN ({ids}) AND x = {x} AND y = {y}", {"ids": [1, 2, 3], "x": "y", "y": 70000})
     assert (
         bound
         == {
-            "postgresql": ("SELECT 1 WHERE id = ANY(%s) AND x = %s", [[1, 2, 3], "y"]),
-            "sqlite": ("SELECT 1 WHERE id IN (%s, %s, %s) AND x = %s", [1, 2, 3, "y"]),
+            "postgresql": ("SELECT 1 WHERE id = ANY(%s) AND x = %s AND y = %s", ["{1,2,3}", "y", "70000"]),
+            "sqlite": ("SELECT 1 WHERE id IN (%s, %s, %s) AND x = %s AND y = %s", [1, 2, 3, "y", 70000]),
         }[vendor]
     )
 
 
 def test_tuples_are_rows(vendor):
-    bound = sql._bound("VALUES {rows}", {"rows": [(1, "a"), (2, "b")]})
-    assert bound == ("VALUES (%s, %s), (%s, %s)", [1, "a", 2, "b"])
+    bound = sql._bound("VALUES {rows: bigint, text}", {"rows": [(1, "a"), (2, "b")]})
+    assert (
+        bound
+        == {
+            "postgresql": ("SELECT * FROM unnest(%s::bigint[], %s::text[])", ["{1,2}", '{"a","b"}']),
+            "sqlite": ("VALUES (%s, %s), (%s, %s)", [1, "a", 2, "b"]),
+        }[vendor]
+    )
+
+
+def test_a_statement_is_the_same_whatever_its_values_are():
+    statement = "SELECT 1 WHERE id IN ({ids}) AND seq > {seq}"
+    bound = [sql._bound_once(statement, {"ids": ids, "seq": seq}) for ids, seq in (([1], 1), ([2**40, 2], 2**40))]
+    assert len({(text, *map(type, parameters)) for text, parameters in bound}) == 1
+
+
+def test_an_element_of_an_array_is_quoted():
+    assert sql._array(["", "NULL", 'a"b', "c\\d", "e,f", None, 5]) == r'{"","NULL","a\"b","c\\d","e,f",NULL,5}'
