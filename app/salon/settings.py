@@ -31,6 +31,9 @@
 | `SALON_MAX_QUEUED_BYTES` | bytes that wait for a client before it is closed with 4408 | `1048576` |
 | `SALON_ACCEL_LOCATION` | where nginx has the files of messages: `/_files/`; without it Salon sends them | none |
 | `SALON_LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING`, `ERROR` | `INFO` |
+
+What holds a secret may stand in a file instead, which `SALON_SECRET_KEY_FILE` names; so `SALON_TOKEN_KEY_FILE`,
+`SALON_SECRET_OLD_KEYS_FILE`, `SALON_TOKEN_OLD_KEYS_FILE`, `DATABASE_URL_FILE` and `REDIS_URL_FILE`.
 """
 
 import contextlib
@@ -52,7 +55,37 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 
 def _list(name: str) -> list[str]:
-    return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()]
+    return _split(os.environ.get(name, ""))
+
+
+def _split(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _secret(name: str) -> str | None:
+    """The value in the environment, or in the file that is named there instead.
+
+    Of a container, whoever may ask the engine sees the environment.
+    """
+    path = os.environ.get(f"{name}_FILE")
+    if not path:
+        return os.environ.get(name)
+    if os.environ.get(name):
+        raise ImproperlyConfigured(f"{name} and {name}_FILE are both set; leave one of them out.")
+    try:
+        value = Path(path).read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}_FILE: {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ImproperlyConfigured(f"{name}_FILE: {path} holds no text.") from None
+    if not value:
+        raise ImproperlyConfigured(f"{name}_FILE: {path} is empty.")
+    if "\n" in value:
+        raise ImproperlyConfigured(
+            f"{name}_FILE: {path} has several lines; it holds one, as {name} would. Public keys of others belong into"
+            " SALON_TOKEN_KEY_FILES."
+        )
+    return value
 
 
 def _networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
@@ -97,12 +130,14 @@ def _number(name: str, default: int) -> int:
 
 def _kept_secret(name: str, minimum: int) -> str:
     """The secret from the environment, at least `minimum` characters; embedded, one that is made once and kept."""
-    if value := os.environ.get(name):
+    if value := _secret(name):
         if len(value) < minimum:
             raise ImproperlyConfigured(f"{name} has {len(value)} characters; give it at least {minimum}.")
         return value
     if not EMBEDDED:
-        raise ImproperlyConfigured(f"{name} is not set; a server with a SALON_PUBLIC_URL needs its own.")
+        raise ImproperlyConfigured(
+            f"{name} is not set, nor is {name}_FILE; a server with a SALON_PUBLIC_URL needs its own."
+        )
     path = DATA_DIR / name.removeprefix("SALON_").lower()
     if not path.exists():
         DATA_DIR.mkdir(parents=True, exist_ok=True)
@@ -118,7 +153,7 @@ def _kept_secret(name: str, minimum: int) -> str:
 
 
 def _old_keys(name: str, minimum: int) -> list[str]:
-    for key in (found := _list(name)):
+    for key in (found := _split(_secret(name) or "")):
         if len(key) < minimum:
             raise ImproperlyConfigured(f"{name} has a key of {len(key)} characters; each has at least {minimum}.")
     return found
@@ -148,6 +183,8 @@ _public = urlsplit(PUBLIC_URL)
 if _public.scheme not in ("http", "https") or not _public.hostname:
     raise ImproperlyConfigured(f"SALON_PUBLIC_URL is {PUBLIC_URL!r}; it looks like https://chat.example.org.")
 HTTPS = _public.scheme == "https"
+# A browser leaves out the port that goes without saying.
+PUBLIC_URL = PUBLIC_URL.removesuffix(":443" if HTTPS else ":80")
 DATA_DIR = Path(os.environ.get("SALON_DATA_DIR", BASE_DIR.parent / "var"))
 FILES_DIR = DATA_DIR / "files"
 # An internal location of nginx that stands for FILES_DIR; empty: Django sends the bytes itself.
@@ -297,8 +334,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {
-    "default": dj_database_url.config(
-        default=f"sqlite:///{DATA_DIR / 'salon.sqlite3'}", conn_max_age=600, conn_health_checks=True
+    "default": dj_database_url.parse(
+        _secret("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'salon.sqlite3'}", conn_max_age=600, conn_health_checks=True
     )
 }
 HAS_POSTGRESQL = DATABASES["default"]["ENGINE"].endswith("postgresql")
@@ -338,11 +375,11 @@ SERVER_OPTIONS = (
 )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-if "REDIS_URL" in os.environ:
+if (_redis_url := _secret("REDIS_URL")) is not None:
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "chat.layers.RedisChannelLayer",
-            "CONFIG": {"hosts": [redis_url.host(os.environ["REDIS_URL"])], "prefix": "salon"},
+            "CONFIG": {"hosts": [redis_url.host(_redis_url)], "prefix": "salon"},
         }
     }
 else:
