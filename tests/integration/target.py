@@ -183,6 +183,16 @@ def running(command, log, **options):
                 process.wait()
 
 
+@contextmanager
+def deployed(host):
+    """A Salon that somebody else has started: a test host, or the services of compose.yaml."""
+    target = Target(urls=[host.url], manage_command=host.manage_command, authority=host.authority, address=host.address)
+    try:
+        yield target
+    finally:
+        target.close()
+
+
 SERVER = [sys.executable, "-m", "salon.server", "salon.asgi:application", "--bind", "localhost"]
 """What a host runs."""
 DEMO = [sys.executable, "manage.py", "demo"]
