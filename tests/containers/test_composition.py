@@ -77,6 +77,9 @@ def test_what_comes_by_http_is_sent_to_https(composition, target):
     plain = type(target)(urls=[f"http://localhost:{port}"], manage_command=[], address=composition.address)
     status, headers, _ = plain.request("GET", "/docs/?a=b")
     assert (status, headers["Location"]) == (308, f"{composition.url}/docs/?a=b")
+    # A browser that insists on TLS does so for all of localhost, a frontend's own server included.
+    _, headers, _ = target.request("GET", "/readyz")
+    assert headers["Strict-Transport-Security"] == "max-age=0"
 
 
 async def test_who_is_in_a_process_that_is_stopped_is_sent_away_and_loses_nothing(composition, target, school):
