@@ -29,13 +29,14 @@ run: .venv/app ## Start the chat on HOST:PORT (localhost:8000), with everything 
 test: lint unit integration client browser molecule faults-short ## Run every check, cheapest first
 
 .PHONY: lint
-lint: .venv/tests ## ruff, bandit and ansible-lint
+lint: .venv/tests ## ruff, bandit, ansible-lint and hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check --extension j2:python $(PROGRAMS)
 	$(BIN)/ruff format --check --extension j2:python $(PROGRAMS)
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app roles playbooks $(PROGRAMS) 2> >(grep -v "but no failed test" >&2)
 	$(BIN)/ansible-lint --offline --strict
+	$(BIN)/hadolint Dockerfile
 # Of a line with several strings, bandit tells of each in which an exception was not needed: that is left out.
 # Templates, and Python all the same.
 PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 templates/usr/local/sbin/salon-release.j2 templates/usr/local/sbin/salon-backup.j2 molecule/certificates/templates/refuser.py.j2
@@ -84,6 +85,10 @@ browser: .venv/tests ## The page, with two and three people in browsers
 molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm for Debian 12)
 	tests/system-packages chromium certutil
 	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test
+
+.PHONY: containers
+containers: .venv/tests ## Build the images, start compose.yaml, talk in it, stop it while people write, and remove it
+	tests/host/docker-engine run tests/containers/composed $(BIN)/pytest tests/containers tests/integration/contract
 
 .PHONY: certificates
 certificates: .venv/tests ## Every way to a certificate, with an ACME authority of its own (ten minutes)
@@ -201,4 +206,4 @@ operator: .venv/operator ## Install Ansible into .venv, pinned
 
 .PHONY: clean
 clean: ## Remove the environment, the embedded data and what was built
-	rm -rf .venv .venv-scanners var build/salon-* build/wheels build/load-* build/bench.*
+	rm -rf .venv .venv-scanners var build/salon-* build/wheels build/containers build/docker-compose build/load-* build/bench.*

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import resource
+import threading
 from pathlib import Path
 
 from salon import frames, measures
@@ -42,6 +43,8 @@ async def http(scope, send):
         case "/stubborn":
             waiting.append(scope)
             await asyncio.Event().wait()
+        case "/hang":
+            hang()
     gc.collect()
     usage = resource.getrusage(resource.RUSAGE_SELF)
     state = {
@@ -59,6 +62,11 @@ async def http(scope, send):
     body = json.dumps(state).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
+
+
+def hang():
+    """The event loop does not turn any more."""
+    threading.Event().wait()
 
 
 def directory():

@@ -40,6 +40,14 @@ class Instance:
         return json.loads(shown)["salon_domain"]
 
     @property
+    def url(self):
+        return f"https://{self.domain}"
+
+    @property
+    def manage_command(self):
+        return ["docker", "exec", "--interactive", self.name, "salon"]
+
+    @property
     def authority(self):
         """The certificate of its private authority, as the playbook has brought it here."""
         return self.inventory / "fetched" / f"{self.name}-ca.pem"

@@ -2,10 +2,12 @@
 
     salon probe_people | python probe.py --socket /run/salon/daphne-1.sock
     python probe.py --url https://chat.example.org --authority ca.pem --address 192.0.2.7 <people.json
+    python probe.py --only-ready --socket /run/salon/daphne-1.sock
 
-Standard input says who they are, as `salon probe_people` prints it. For each server a line of JSON says what came of
-it; the exit status is 1 where anything did not. It talks as any client does, over the socket of one process or through
-the front door, and needs nothing but Python's own library, so that it runs on an operator's machine too.
+Standard input says who they are, as `salon probe_people` prints it; with `--only-ready` nobody talks. For each server a
+line of JSON says what came of it; the exit status is 1 where anything did not. It talks as any client does, over the
+socket of one process or through the front door, and needs nothing but Python's own library, so that it runs on an
+operator's machine too.
 """
 
 import argparse
@@ -248,13 +250,14 @@ def wait_until_ready(server: Server, deadline: float) -> None:
     raise ProbeError(f"/readyz is not good: {said}")
 
 
-def probe(server: Server, people: Event, seconds: float) -> Event:
-    """What came of it: `ok`, `seconds`, and a `sentence` where it is not ok."""
+def probe(server: Server, people: Event | None, seconds: float) -> Event:
+    """What came of it: `ok`, `seconds`, and a `sentence` where it is not ok. Without people, nobody talks."""
     began = time.monotonic()
     sentence = ""
     try:
         wait_until_ready(server, began + seconds)
-        converse(server, people, began + seconds)
+        if people is not None:
+            converse(server, people, began + seconds)
     except (ProbeError, OSError, ValueError, LookupError, http.client.HTTPException) as error:
         sentence = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
     return {
@@ -275,8 +278,9 @@ def main(arguments: Sequence[str] | None = None, given: TextIO = sys.stdin) -> i
     parser.add_argument("--authority", default="", help="a file with who vouches for the certificate")
     parser.add_argument("--origin", default="", help="the page that it comes from, as a browser says it")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each server (10)")
+    parser.add_argument("--only-ready", action="store_true", help="only ask whether it is ready")
     options = parser.parse_args(arguments)
-    people = json.load(given)
+    people = None if options.only_ready else json.load(given)
     servers = [Server(path=str(path)) for path in options.socket] or [
         Server(url=options.url, address=options.address, authority=options.authority, origin=options.origin)
     ]

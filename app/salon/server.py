@@ -2,8 +2,9 @@
 
 What it adds to Daphne's own command:
 
-- it tells systemd when it is ready, when it stops, and all the time that its event loop turns (`sd_notify(3)`); the
-  application is told of its beginning and its end too (ASGI lifespan);
+- it tells systemd when it is ready, when it stops, and all the time that its event loop turns (`sd_notify(3)`); where
+  there is a `WATCHDOG_USEC` and no systemd, it ends itself when the loop does not turn for so long; the application is
+  told of its beginning and its end too (ASGI lifespan);
 - SIGTERM and SIGINT drain it, see below;
 - Twisted's reactor runs on uvloop, where this module is the program;
 - WebSockets are Salon's own (`salon.websocket`): fewer instructions for each frame and handshake, less memory for each
@@ -98,6 +99,9 @@ CANCEL_TIMEOUT = 2.0
 LIFESPAN_TIMEOUT = 6.0
 """Seconds that the end of the application's lifespan may take."""
 
+PACES = 3
+"""Signs of life that a process gives in the time after which one that gives none hangs."""
+
 END_TIMEOUT = DRAIN_TIMEOUT + APPLICATIONS_TIMEOUT + CANCEL_TIMEOUT + LIFESPAN_TIMEOUT + 3.5
 """Seconds after which the process ends, whatever hangs in it; the rest is for threads and the interpreter."""
 
@@ -129,7 +133,7 @@ def watchdog_pace() -> float | None:
     limit, process = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
     if not limit.isdecimal() or process not in (None, str(os.getpid())):
         return None
-    return int(limit) / 3 / 1_000_000 or None
+    return int(limit) / PACES / 1_000_000 or None
 
 
 class InheritedUnixPort(unix.Port):
@@ -455,8 +459,12 @@ class Server(DaphneServer):
             self._on_ready()
 
     def _feed_watchdog(self, pace: float) -> None:
+        if os.environ.get("NOTIFY_SOCKET"):
+            notify("WATCHDOG=1")
+        elif not self.is_draining:
+            # Where nobody watches it, as in a container, a process that hangs ends itself, and says where it hung.
+            faulthandler.dump_traceback_later(pace * PACES, exit=True)
         self.websockets.loop.call_later(pace, self._feed_watchdog, pace)
-        notify("WATCHDOG=1")
 
     def kill_all_applications(self) -> Deferred:
         """Called by Daphne when the reactor is told to stop, which waits for it: drain, instead of what the name says.

@@ -37,6 +37,10 @@
 | `SENTRY_TRACES_SAMPLE_RATE` | of how many requests and events it is reported how long they took, 0 to 1 | `0` |
 | `SALON_LOG_LEVEL` | `DEBUG`: each event and request; `INFO`, `WARNING`, `ERROR` | `INFO` |
 | `SALON_LOG_FORMAT` | `json`: a line of JSON an event; `text`: for a person; `auto`: text at a terminal | `auto` |
+
+What holds a secret may stand in a file instead, which `SALON_SECRET_KEY_FILE` names; so `SALON_TOKEN_KEY_FILE`,
+`SALON_SECRET_OLD_KEYS_FILE`, `SALON_TOKEN_OLD_KEYS_FILE`, `SALON_METRICS_TOKEN_FILE`, `DATABASE_URL_FILE`, `REDIS_URL_FILE`
+and `SENTRY_DSN_FILE`.
 """
 
 import contextlib
@@ -59,7 +63,37 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 
 def _list(name: str) -> list[str]:
-    return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()]
+    return _split(os.environ.get(name, ""))
+
+
+def _split(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _secret(name: str) -> str | None:
+    """The value in the environment, or in the file that is named there instead.
+
+    Of a container, whoever may ask the engine sees the environment.
+    """
+    path = os.environ.get(f"{name}_FILE")
+    if not path:
+        return os.environ.get(name)
+    if os.environ.get(name):
+        raise ImproperlyConfigured(f"{name} and {name}_FILE are both set; leave one of them out.")
+    try:
+        value = Path(path).read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}_FILE: {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ImproperlyConfigured(f"{name}_FILE: {path} holds no text.") from None
+    if not value:
+        raise ImproperlyConfigured(f"{name}_FILE: {path} is empty.")
+    if "\n" in value:
+        raise ImproperlyConfigured(
+            f"{name}_FILE: {path} has several lines; it holds one, as {name} would. Public keys of others belong into"
+            " SALON_TOKEN_KEY_FILES."
+        )
+    return value
 
 
 def _networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
@@ -113,12 +147,14 @@ def _choice(name: str, default: str, *others: str) -> str:
 
 def _kept_secret(name: str, minimum: int) -> str:
     """The secret from the environment, at least `minimum` characters; embedded, one that is made once and kept."""
-    if value := os.environ.get(name):
+    if value := _secret(name):
         if len(value) < minimum:
             raise ImproperlyConfigured(f"{name} has {len(value)} characters; give it at least {minimum}.")
         return value
     if not EMBEDDED:
-        raise ImproperlyConfigured(f"{name} is not set; a server with a SALON_PUBLIC_URL needs its own.")
+        raise ImproperlyConfigured(
+            f"{name} is not set, nor is {name}_FILE; a server with a SALON_PUBLIC_URL needs its own."
+        )
     path = DATA_DIR / name.removeprefix("SALON_").lower()
     if not path.exists():
         DATA_DIR.mkdir(parents=True, exist_ok=True)
@@ -134,7 +170,7 @@ def _kept_secret(name: str, minimum: int) -> str:
 
 
 def _old_keys(name: str, minimum: int) -> list[str]:
-    for key in (found := _list(name)):
+    for key in (found := _split(_secret(name) or "")):
         if len(key) < minimum:
             raise ImproperlyConfigured(f"{name} has a key of {len(key)} characters; each has at least {minimum}.")
     return found
@@ -175,6 +211,8 @@ _public = urlsplit(PUBLIC_URL)
 if _public.scheme not in ("http", "https") or not _public.hostname:
     raise ImproperlyConfigured(f"SALON_PUBLIC_URL is {PUBLIC_URL!r}; it looks like https://chat.example.org.")
 HTTPS = _public.scheme == "https"
+# A browser leaves out the port that goes without saying.
+PUBLIC_URL = PUBLIC_URL.removesuffix(":443" if HTTPS else ":80")
 DATA_DIR = Path(os.environ.get("SALON_DATA_DIR", BASE_DIR.parent / "var"))
 FILES_DIR = DATA_DIR / "files"
 # An internal location of nginx that stands for FILES_DIR; empty: Django sends the bytes itself.
@@ -210,7 +248,7 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 ADMIN_NETWORKS = _networks("SALON_ADMIN_NETWORKS")
 
 METRICS_NETWORKS = _networks("SALON_METRICS_NETWORKS")
-METRICS_TOKEN = os.environ.get("SALON_METRICS_TOKEN") or None
+METRICS_TOKEN = _secret("SALON_METRICS_TOKEN") or None
 if METRICS_TOKEN and len(METRICS_TOKEN) < 32:
     raise ImproperlyConfigured(f"SALON_METRICS_TOKEN has {len(METRICS_TOKEN)} characters; give it at least 32.")
 # The directory of a release is called by its id (`/opt/salon/releases/<id>/app`).
@@ -332,8 +370,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {
-    "default": dj_database_url.config(
-        default=f"sqlite:///{DATA_DIR / 'salon.sqlite3'}", conn_max_age=600, conn_health_checks=True
+    "default": dj_database_url.parse(
+        _secret("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'salon.sqlite3'}", conn_max_age=600, conn_health_checks=True
     )
 }
 HAS_POSTGRESQL = DATABASES["default"]["ENGINE"].endswith("postgresql")
@@ -376,11 +414,11 @@ SERVER_OPTIONS = (
 )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-if "REDIS_URL" in os.environ:
+if (_redis_url := _secret("REDIS_URL")) is not None:
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "chat.layers.RedisChannelLayer",
-            "CONFIG": {"hosts": [redis_url.host(os.environ["REDIS_URL"])], "prefix": "salon"},
+            "CONFIG": {"hosts": [redis_url.host(_redis_url)], "prefix": "salon"},
         }
     }
 else:
@@ -498,7 +536,7 @@ LOGGING = {
     },
 }
 logging.captureWarnings(True)
-if SENTRY_DSN := os.environ.get("SENTRY_DSN"):
+if SENTRY_DSN := _secret("SENTRY_DSN"):
     _parts = urlsplit(SENTRY_DSN)
     if _parts.scheme not in ("http", "https") or not (_parts.username and _parts.hostname and _parts.path.strip("/")):
         raise ImproperlyConfigured(

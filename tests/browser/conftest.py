@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import pytest_asyncio
 from playwright.async_api import async_playwright
-from target import on, salon
+from target import deployed, salon
 
 from instance import Instance
 
@@ -47,10 +47,9 @@ def populate(target):
 
 @pytest.fixture(scope="session")
 def host():
-    target = on(HOST)
-    populate(target)
-    yield target
-    target.close()
+    with deployed(HOST) as target:
+        populate(target)
+        yield target
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ import pytest
 from api import Api
 from school import School
 from services import PostgreSQL, Redis
-from target import DEMO, UVICORN, on, salon
+from target import DEMO, UVICORN, deployed, salon
 
+from composition import Composition
 from instance import Instance
 
-HOST = Instance.of_molecule()
+HOST = Instance.of_molecule() or Composition.of_environment()
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +50,8 @@ def target(request):
     if request.param != "host":
         yield request.getfixturevalue(request.param)
         return
-    host = on(HOST)
-    yield host
-    host.close()
+    with deployed(HOST) as host:
+        yield host
 
 
 @pytest.fixture(scope="session")

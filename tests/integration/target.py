@@ -166,16 +166,6 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def on(instance):
-    """The Salon of a test host, as its people reach it: by nginx and TLS."""
-    return Target(
-        urls=[f"https://{instance.domain}"],
-        manage_command=["docker", "exec", "--interactive", instance.name, "salon"],
-        authority=instance.authority,
-        address=instance.address,
-    )
-
-
 @contextmanager
 def running(command, log, **options):
     """A program that runs during the block; its output goes to the file `log`."""
@@ -191,6 +181,16 @@ def running(command, log, **options):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def deployed(host):
+    """A Salon that somebody else has started: a test host, or the services of compose.yaml."""
+    target = Target(urls=[host.url], manage_command=host.manage_command, authority=host.authority, address=host.address)
+    try:
+        yield target
+    finally:
+        target.close()
 
 
 SERVER = [sys.executable, "-m", "salon.server", "salon.asgi:application", "--bind", "localhost"]

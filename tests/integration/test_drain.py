@@ -1,6 +1,7 @@
 """The end of a process: everybody is told to come back, and nothing that somebody has said is lost."""
 
 import asyncio
+import http.client
 import itertools
 import json
 import os
@@ -304,6 +305,26 @@ def test_a_process_that_hangs_says_where(manager, tmp_path):
         process.send_signal(signal.SIGABRT)
         assert process.wait(PATIENCE) == -signal.SIGABRT
     assert "in run" in (tmp_path / "server.log").read_text()
+
+
+def test_where_nobody_watches_a_process_that_hangs_ends_itself_and_says_where(tmp_path):
+    with echo_process(tmp_path, environment={"WATCHDOG_USEC": "1000000"}) as (process, port):
+        get(port)
+        with suppress(OSError, http.client.HTTPException):
+            get(port, "/hang")
+        assert process.wait(PATIENCE) == 1
+    log = (tmp_path / "server.log").read_text()
+    assert "Timeout (0:00:01)!" in log
+    assert "in hang" in log
+
+
+def test_it_is_left_alone_while_it_drains(tmp_path):
+    """Which takes longer, where somebody does not answer."""
+    with echo_process(tmp_path, environment={"WATCHDOG_USEC": "500000"}) as (process, port), Raw(port) as silent:
+        silent.open()
+        process.terminate()
+        assert silent.frame() == RESTART
+        end(process)
 
 
 # The chat itself

@@ -115,3 +115,92 @@ def test_embedded_secrets_are_private_files(tmp_path):
         path = tmp_path / name
         assert path.stat().st_mode & 0o777 == 0o600
         assert len(path.read_text()) >= 50
+
+
+@pytest.fixture
+def secrets(tmp_path):
+    """What a container is given: files, and in the environment only where they are."""
+    values = {
+        "SALON_SECRET_KEY": "s" * 40,
+        "SALON_SECRET_OLD_KEYS": "o" * 40,
+        "SALON_TOKEN_KEY": "t" * 40,
+        "SALON_TOKEN_OLD_KEYS": f"{'a' * 40},{'b' * 40}",
+        "DATABASE_URL": "postgresql:///chat?host=/run/postgresql",
+        "REDIS_URL": "unix:///run/redis/redis-server.sock",
+    }
+    (directory := tmp_path / "secrets").mkdir()
+    for name, value in values.items():
+        (directory / name).write_text(f"{value}\n")
+    return {f"{name}_FILE": str(directory / name) for name in values}
+
+
+def test_secrets_may_stand_in_files(tmp_path, secrets):
+    print_them = (
+        "from django.conf import settings as s; "
+        "print(s.SECRET_KEY, *s.SECRET_KEY_FALLBACKS, s.TOKEN_KEY, *s.TOKEN_OLD_KEYS, s.DATABASES['default']['NAME'],"
+        " s.CHANNEL_LAYERS['default']['CONFIG']['hosts'][0]['address'])"
+    )
+    done = subprocess.run(
+        [sys.executable, MANAGE, "shell", "--verbosity=0", "--command", print_them],
+        env={**os.environ, "SALON_PUBLIC_URL": "https://chat.example.org", **secrets},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [
+        *("s" * 40, "o" * 40, "t" * 40, "a" * 40, "b" * 40, "chat", "unix:///run/redis/redis-server.sock")
+    ], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "clue"),
+    [
+        (None, "cannot be read: No such file or directory."),
+        (b"", "is empty."),
+        (b"\n", "is empty."),
+        (b"\xff" * 40, "holds no text."),
+        (b"short", "SALON_TOKEN_KEY has 5 characters; give it at least 32"),
+        (b"-----BEGIN PUBLIC KEY-----\nMCow", "Public keys of others belong into SALON_TOKEN_KEY_FILES."),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(tmp_path, content, clue):
+    path = tmp_path / "token_key"
+    if content is not None:
+        path.write_bytes(content)
+    done = check(tmp_path, {**DEPLOYED, "SALON_TOKEN_KEY": "", "SALON_TOKEN_KEY_FILE": str(path)})
+    assert done.returncode != 0
+    assert done.stderr.startswith("Salon cannot start: SALON_TOKEN_KEY")
+    assert done.stderr.count("\n") == 1
+    assert clue in done.stderr
+
+
+def test_a_secret_has_one_place(tmp_path, secrets):
+    done = check(tmp_path, {**DEPLOYED, "SALON_TOKEN_KEY_FILE": secrets["SALON_TOKEN_KEY_FILE"]})
+    assert "SALON_TOKEN_KEY and SALON_TOKEN_KEY_FILE are both set; leave one of them out." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://chat.example.org:443", "https://chat.example.org"),
+        ("https://chat.example.org:8443/", "https://chat.example.org:8443"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://localhost:443", "http://localhost:443"),
+    ],
+)
+def test_a_port_that_goes_without_saying_is_left_out(given, kept):
+    done = subprocess.run(
+        [
+            sys.executable,
+            MANAGE,
+            "shell",
+            "--verbosity=0",
+            "--command",
+            "from salon.settings import *; print(PUBLIC_URL)",
+        ],
+        env={**os.environ, **DEPLOYED, "SALON_PUBLIC_URL": given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == kept
