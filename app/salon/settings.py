@@ -39,8 +39,8 @@
 | `SALON_LOG_FORMAT` | `json`: a line of JSON an event; `text`: for a person; `auto`: text at a terminal | `auto` |
 
 What holds a secret may stand in a file instead, which `SALON_SECRET_KEY_FILE` names; so `SALON_TOKEN_KEY_FILE`,
-`SALON_SECRET_OLD_KEYS_FILE`, `SALON_TOKEN_OLD_KEYS_FILE`, `SALON_METRICS_TOKEN_FILE`, `DATABASE_URL_FILE`, `REDIS_URL_FILE`
-and `SENTRY_DSN_FILE`.
+`SALON_SECRET_OLD_KEYS_FILE`, `SALON_TOKEN_OLD_KEYS_FILE`, `SALON_METRICS_TOKEN_FILE`, `DATABASE_URL_FILE`,
+`REDIS_URL_FILE` and `SENTRY_DSN_FILE`.
 """
 
 import contextlib
