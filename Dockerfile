@@ -74,7 +74,7 @@ FROM python AS app
 COPY --from=files /images/app /
 COPY --from=code /opt/salon/venv /opt/salon/venv
 COPY --from=code /opt/salon/app /opt/salon/app
-COPY containers/secrets containers/certificate containers/salon /usr/local/bin/
+COPY containers/secrets containers/certificate containers/migrate containers/salon /usr/local/bin/
 RUN install --directory --owner salon --group salon --mode 0700 /etc/salon/secrets \
     && install --directory --owner www-data --group www-data --mode 0700 /etc/salon/tls /srv/certificate /var/lib/salon-certificate
 ENV PATH=/opt/salon/venv/bin:/usr/local/bin:/usr/bin:/bin \

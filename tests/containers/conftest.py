@@ -14,12 +14,13 @@ def composition():
     return composition
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def target(composition):
+    """Each test has one of its own: what runs in a container ends with it."""
     with deployed(composition) as target:
         yield target
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def school(target):
     return School(target)
