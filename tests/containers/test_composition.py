@@ -87,11 +87,13 @@ async def test_who_is_in_a_process_that_is_stopped_is_sent_away_and_loses_nothin
     people = [school.person(f"Writer{number}") for number in range(4)]
     room = school.room("Stopped", *people)
     async with AsyncExitStack() as stack:
-        diaries = []
-        for number, person in enumerate(people):
-            client = await stack.enter_async_context(connected(target, person.token))
+        clients = [await stack.enter_async_context(connected(target, person.token)) for person in people]
+        for client in clients:
             await client.join(room)
-            diaries.append(await stack.enter_async_context(writing(client, room, f"w{number}")))
+        diaries = [
+            await stack.enter_async_context(writing(client, room, f"w{number}"))
+            for number, client in enumerate(clients)
+        ]
         await asyncio.to_thread(wait_until, lambda: all(each for _, each, _ in diaries), "everybody's first words")
         began = time.monotonic()
         await asyncio.to_thread(composition.compose, "stop", "app")
