@@ -88,5 +88,5 @@ async def test_a_thousand_come_back_at_the_price_of_their_rooms(counted):
     assert ROOMS <= len(history) <= 4 * ROOMS * count.moments(2.0), Counter(history).most_common(5)
     # And all that has to do with persons, for many of them at once: who they are, that they are here, who else is. For
     # each of them it would be ten statements. Such batches follow each other at this pace, however many come.
-    greatest = min(PEOPLE, 12 * count.moments(PACE))
+    greatest = max(PEOPLE, 12 * count.moments(PACE))
     assert len(count.statements) < greatest, Counter(text[:60] for text in count.statements).most_common(12)
