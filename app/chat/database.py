@@ -25,7 +25,7 @@ from uuid import uuid4
 import psycopg
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, Error, NotSupportedError, close_old_connections, connection, connections
+from django.db import DEFAULT_DB_ALIAS, Error, close_old_connections, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chat import failures, services
@@ -318,12 +318,7 @@ def _run(kind: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
         if kind != AHEAD:
             # For what comes as often as a probe, this would double what is asked of the database.
             _renew_connection()
-        try:
-            return function(*args, **kwargs)
-        except NotSupportedError:
-            # A plan that a migration has overtaken: a new connection begins anew. Nothing was done.
-            connection.close()
-            return function(*args, **kwargs)
+        return function(*args, **kwargs)
     except Error as error:
         measures.database_errors.add(failures.trouble(error).name.lower())
         raise

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import psycopg
-from django.db import connection
-from django.db.backends.utils import CursorWrapper
+from django.db import NotSupportedError, OperationalError, connection
 
 _PART = re.compile(r"\{(\w+)(?:: ([\w, ]+))?\}")
 _LIST = re.compile(r"\bIN \((\{\w+\})\)")
@@ -27,15 +26,12 @@ def rows(statement: str, **values: object) -> list[tuple]:
     In it, `{name}` stands for the value of that name: `IN ({name})` for that of a list, and for a list of tuples,
     `VALUES {name: bigint, text}` with the type of each column. None of them is empty. Raises Django's `DatabaseError`.
     """
-    with connection.cursor() as cursor:
-        _execute(cursor, statement, values)
-        return cursor.fetchall()
+    return _done(statement, values)
 
 
 def execute(statement: str, **values: object) -> None:
     """Have a statement done that finds nothing; else as `rows`."""
-    with connection.cursor() as cursor:
-        _execute(cursor, statement, values)
+    _done(statement, values)
 
 
 def moment(value: datetime | str | None) -> datetime | None:
@@ -43,11 +39,26 @@ def moment(value: datetime | str | None) -> datetime | None:
     return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
-def _execute(cursor: CursorWrapper, statement: str, values: dict[str, object]) -> None:
-    if connection.vendor == "postgresql":
-        # Django's own cursor would write the values into the text. This one is closed with the wrapper as well.
-        cursor.cursor = psycopg.Cursor(connection.connection)
-    cursor.execute(*_bound(statement, values))
+def _done(statement: str, values: dict[str, object]) -> list[tuple]:
+    try:
+        return _executed(statement, values)
+    except NotSupportedError as error:
+        # A migration has overtaken the plan. A new connection makes another one.
+        is_alone = not connection.in_atomic_block
+        connection.close()
+        if is_alone:
+            return _executed(statement, values)
+        # The same may work in a moment, which is what this one says.
+        raise OperationalError(str(error)) from error.__cause__
+
+
+def _executed(statement: str, values: dict[str, object]) -> list[tuple]:
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            # Django's own cursor would write the values into the text.
+            cursor.cursor = psycopg.Cursor(connection.connection)
+        cursor.execute(*_bound(statement, values))
+        return cursor.fetchall() if cursor.description else []
 
 
 def _bound(statement: str, values: dict[str, object]) -> tuple[str, list[object]]:

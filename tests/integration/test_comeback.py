@@ -89,5 +89,5 @@ async def test_a_thousand_come_back_at_the_price_of_their_rooms(counted):
     assert ROOMS <= len(history) <= 4 * ROOMS * count.moments(2.0), Counter(history).most_common(5)
     # And all that has to do with persons, for many of them at once. Such batches follow each other at a pace of their
     # own, however many come.
-    greatest = min(PEOPLE, STATEMENTS * count.moments(pace))
+    greatest = max(PEOPLE, STATEMENTS * count.moments(pace))
     assert len(count.statements) < greatest, Counter(text[:60] for text in count.statements).most_common(12)

@@ -107,6 +107,17 @@ async def test_what_one_handshake_costs(counted):
     assert commands == {"cmdstat_publish": 1}
 
 
+async def test_a_migration_overtakes_no_plan(counted):
+    """PostgreSQL refuses a plan that finds columns of another type by now; each of the server's connections has one."""
+    _, *others = crowd(counted, "migrated", 16)
+    with psycopg.connect(counted.environment["DATABASE_URL"], autocommit=True) as database:
+        for digits in (3, 4, 5, 6):
+            async with AsyncExitStack() as stack:
+                some = others[(digits - 3) * 4 :][:4]
+                await asyncio.gather(*(arrive(stack, counted, *each[1:]) for each in some))
+            database.execute(f"ALTER TABLE chat_user ALTER COLUMN profile_issued_at TYPE timestamptz({digits})")
+
+
 async def test_many_at_once_cost_less(counted):
     _, *others = crowd(counted, "many", 64)
     async with AsyncExitStack() as stack:
