@@ -38,10 +38,11 @@ lint: .venv/tests ## ruff, bandit and ansible-lint
 	$(BIN)/ansible-lint --offline --strict
 # Of a line with several strings, bandit tells of each in which an exception was not needed: that is left out.
 # Templates, and Python all the same.
-PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 templates/usr/local/sbin/salon-release.j2 templates/usr/local/sbin/salon-backup.j2 molecule/certificates/templates/refuser.py.j2
+PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 templates/usr/local/sbin/salon-release.j2 templates/usr/local/sbin/salon-backup.j2 templates/usr/local/sbin/salon-ages.j2 molecule/certificates/templates/refuser.py.j2
 
 .PHONY: unit
 unit: .venv/tests ## Tests without a server
+	tests/system-packages promtool
 	$(BIN)/pytest tests/unit
 
 .PHONY: fuzz
@@ -137,6 +138,10 @@ newcomer: ## Go from a clone to a chatting host, over ssh and with a password fo
 restore: .venv/tests ## Back up a Debian 12, restore on a Debian 13, and see that nothing is missing (ten minutes)
 	tests/host/docker-engine run env DEBIAN=bookworm tests/host/prepared env DEBIAN=trixie tests/host/prepared \
 		tests/host/summed-up molecule test --scenario-name restore
+
+.PHONY: monitoring
+monitoring: .venv/tests ## A host that is watched: stop each of its services, and see that somebody is told (ten minutes)
+	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test --scenario-name monitoring
 
 .PHONY: bench
 bench: .venv/tests ## Measure Salon beside others, in three minutes (BENCH="--only rooms-of-100 --contenders a,d")
