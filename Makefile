@@ -83,6 +83,7 @@ browser: .venv/tests ## The page, with two and three people in browsers
 
 .PHONY: molecule
 molecule: .venv/tests ## The whole host, from bare to reboot (DEBIAN=bookworm for Debian 12)
+	tests/system-packages chromium certutil
 	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test
 
 .PHONY: certificates
@@ -157,6 +158,10 @@ bench-full: .venv/tests ## The same at length, with nginx and TLS (20 minutes)
 bench-soak: .venv/tests ## A million deliveries and 50,000 visits: does memory grow?
 	tests/system-packages postgresql redis gcc
 	$(BIN)/python tests/load --only soak --contenders a $(BENCH)
+
+.PHONY: docs
+docs: .venv/tests ## Write docs/variables.md from what the roles say of themselves
+	$(BIN)/python docs/variables.py
 
 .PHONY: format
 format: .venv/tests ## Let ruff write what it would complain about

@@ -8,7 +8,7 @@ import os
 import resource
 from pathlib import Path
 
-from salon import frames
+from salon import frames, measures
 from salon.websocket import ANSWER_TIMEOUT, broadcast
 
 crowd = set()
@@ -44,7 +44,6 @@ async def http(scope, send):
             await asyncio.Event().wait()
     gc.collect()
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    direct = next(iter(crowd), None)
     state = {
         "cpu": usage.ru_utime + usage.ru_stime,
         "rss": resident(),
@@ -53,7 +52,7 @@ async def http(scope, send):
         "taken": len(taken),
         "waiting": len(waiting),
         "in_order": taken == sorted(taken),
-        "slow_readers": direct._sockets.slow_readers if direct else 0,
+        "slow_readers": measures.counts.slow_readers,
         "pid": os.getpid(),
         "loop": type(asyncio.get_running_loop()).__module__,
     }

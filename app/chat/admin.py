@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from chat import auth, messages, protocol, rooms
 from chat.models import ChatMessage, ChatRoom, Membership, RoomType, School, User
 from chat.protocol import ChatError
+from salon.logs import about
 from salon.pages import client_address
 
 Message = list[dict] | str
@@ -58,6 +59,7 @@ class Logged:
             obj._meta.label,
             obj.pk,
             "".join(f"; {what}" for what in sorted(map(str, fields | inlines))),
+            extra=about(f"admin.{deed}", user=request.user.pk, outcome="ok"),
         )
 
 

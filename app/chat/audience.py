@@ -6,6 +6,7 @@ from chat.catchup import Recent
 from chat.connection import Attendance, Connection, Socket
 from chat.order import Order
 from chat.relay import Envelope
+from salon import measures
 
 
 class Audience:
@@ -70,6 +71,10 @@ class Audience:
         if self._direct is None:
             self._sort()
         self._frames.append(frame)
+        if seq is None:
+            measures.counts.delivered_others += len(self._direct)
+        else:
+            measures.counts.delivered_messages += len(self._direct)
         for connection in self._others:
             connection.send(text)
         for attendance in self._held:

@@ -24,6 +24,7 @@ from chat.claims import Claims
 from chat.models import RevokedToken, User
 from chat.people import person
 from chat.protocol import ChatError, ErrorCode, SenderInfo
+from salon import measures
 
 SESSION = "session:"
 """What the digest of a session begins with, here and in the log of changes; its key follows."""
@@ -80,6 +81,7 @@ async def _identify(tokens: list[str]) -> Sequence[Identity | Exception]:
 
 
 _identities: Batches[str, Identity] = Batches(_identify, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE)
+measures.queues["identities"] = lambda: _identities.length
 
 
 def _identities_of(tokens: list[str]) -> list[Identity | Exception]:
@@ -136,6 +138,9 @@ def _identity(said: Claims, user: User | None, is_revoked: bool) -> Identity:
         raise ChatError(ErrorCode.REVOKED, "The tokens of this account have been revoked; log in again.")
     ends = said.expires_at + timedelta(seconds=settings.TOKEN_LEEWAY)
     return Identity(person(user), ends, said.issued_at, said.digest)
+
+
+measures.queues["identities"] = lambda: _identities.length
 
 
 FIELDS = (

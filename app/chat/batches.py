@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+from salon.logs import nobodys
+
 TOGETHER = 5
 """So many who get their answers go on before the event loop looks at anything else: when hundreds come at once, nobody
 else waits for all of them."""
@@ -53,6 +55,11 @@ class Batches(Generic[Item, Outcome]):
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
         self._worker: asyncio.Task[None] | None = None
 
+    @property
+    def length(self) -> int:
+        """How many wait for a batch to begin."""
+        return len(self._waiting)
+
     async def ask(self, item: Item) -> Outcome:
         """The outcome for this item. Who is cancelled while the item waits withdraws it."""
         return await self.put(item)
@@ -65,7 +72,7 @@ class Batches(Generic[Item, Outcome]):
         if self._patience is not None:
             self._expire_at(loop.time() + self._patience, outcome)
         if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
+            self._worker = asyncio.create_task(self._work(), context=nobodys())
         return outcome
 
     def give_up(self) -> None:

@@ -13,6 +13,7 @@ from chat import database, histories
 from chat.batches import Batches
 from chat.histories import Missed
 from chat.protocol import MAX_HISTORY, JoinData, Message, MessageData
+from salon import measures
 
 TRUSTED = 2.0
 """Seconds for which what was read counts. That a message was edited is told to every process, and ends it at once; this
@@ -148,3 +149,4 @@ async def _newest_of(room_ids: list[int]) -> list[int]:
 
 
 _newest: Batches[int, int] = Batches(_newest_of, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE)
+measures.queues["newest_numbers"] = lambda: _newest.length

@@ -10,13 +10,13 @@ the place up to which the log was read is not a number but a snapshot: new is wh
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
-from chat import database
+from chat import database, follow
 from chat.models import Change
 
 MANY = 10_000
@@ -59,13 +59,14 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What has changed: memberships (room id, person id), rooms, people, tokens that were revoked and sessions that
-    have ended, by their digests; or `everything`."""
+    have ended, by their digests; or `everything`. `marks` say who is followed (`chat.follow`)."""
 
     memberships: frozenset[tuple[int, int]] = frozenset()
     rooms: frozenset[int] = frozenset()
     people: frozenset[int] = frozenset()
     tokens: frozenset[str] = frozenset()
     everything: bool = False
+    marks: tuple[str, ...] = ()
 
     def concern(self, user_id: int, room_id: int) -> bool:
         """Whether this person may not be in this room any more, or not be called as before."""
@@ -74,7 +75,7 @@ class Changes:
         )
 
     def __bool__(self) -> bool:
-        return self.everything or bool(self.memberships or self.rooms or self.people or self.tokens)
+        return self.everything or bool(self.memberships or self.rooms or self.people or self.tokens or self.marks)
 
     def __or__(self, other: "Changes") -> "Changes":
         return Changes(
@@ -83,6 +84,7 @@ class Changes:
             self.people | other.people,
             self.tokens | other.tokens,
             self.everything or other.everything,
+            self.marks + other.marks,
         )
 
 
@@ -174,11 +176,14 @@ def _changes(since: Place, lines: Sequence[Line]) -> Changes:
     if not lines:
         return NOTHING
     memberships, rooms, people, tokens = set(), set(), set(), set()
+    marks: list[str] = []
     everything = len(lines) > MANY
     for _, room_id, user_id, digest, pruned_to in lines:
         if pruned_to is not None:
             # What was removed before it could be read here may have been anything.
             everything |= pruned_to > since.oldest
+        elif digest is not None and follow.is_mark(digest):
+            marks.append(digest)
         elif digest is not None:
             tokens.add(digest)
         elif room_id is not None and user_id is not None:
@@ -190,8 +195,14 @@ def _changes(since: Place, lines: Sequence[Line]) -> Changes:
         else:
             everything = True
     if everything:
-        return EVERYTHING
-    return Changes(frozenset(memberships), frozenset(rooms), frozenset(people), frozenset(tokens))
+        return replace(EVERYTHING, marks=tuple(marks)) if marks else EVERYTHING
+    return Changes(frozenset(memberships), frozenset(rooms), frozenset(people), frozenset(tokens), marks=tuple(marks))
+
+
+def write_mark(mark: str) -> None:
+    """Have every process learn who is followed (`chat.follow.mark`)."""
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO chat_change (digest) VALUES (%s)", [mark])
 
 
 @transaction.atomic

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,9 +14,13 @@ from django.conf import settings
 
 from chat.auth import Identity
 from chat.protocol import CloseCode, SenderInfo, Status
-from salon import frames
+from salon import frames, measures
+from salon.logs import Caller, about
 
 logger = logging.getLogger(__name__)
+
+_PROCESS = f"{secrets.token_hex(4)}-"
+_numbers = itertools.count(1)
 
 
 class Socket(Protocol):
@@ -64,6 +70,7 @@ class Connection:
         "_queued",
         "_send",
         "_writer",
+        "caller",
         "identity",
         "is_closing",
         "rooms",
@@ -75,6 +82,7 @@ class Connection:
 
     def __init__(self, send: Callable[[dict], Awaitable[None]], socket: Socket | None = None) -> None:
         self.since = time.monotonic()
+        self.caller = Caller("connection", f"{_PROCESS}{next(_numbers):x}")
         self.identity: Identity | None = None
         self.status: Status = "online"
         self.rooms: dict[int, Attendance] = {}
@@ -95,6 +103,7 @@ class Connection:
         """Send text frames, after all that was given before; nothing after `close`."""
         if self.is_closing:
             return
+        measures.counts.delivered_others += len(texts)
         if self.socket:
             self.socket.send_frames(b"".join([frames.text(text.encode()) for text in texts]))
         else:
@@ -132,7 +141,13 @@ class Connection:
 
     def _give_up(self) -> None:
         """It reads too slowly: what waits for it is dropped, and it is closed."""
-        logger.info("A connection is closed because it does not read what is sent to it")
+        measures.counts.slow_readers += 1
+        logger.warning(
+            "A WebSocket was closed with %d: %d bytes waited to be read by it",
+            CloseCode.SLOW_READER,
+            self._queued,
+            extra=about("connection.slow"),
+        )
         self._outbox.clear()
         self._outbox.append({"type": "websocket.close", "code": int(CloseCode.SLOW_READER)})
         self.is_closing = True
@@ -146,6 +161,6 @@ class Connection:
         except Exception as error:  # noqa: BLE001 (servers differ in what they raise when the peer is gone)
             self.is_closing = True
             self._outbox.clear()
-            logger.info("A socket went away while it was written to: %r", error)
+            logger.info("A socket went away while it was written to: %s", type(error).__name__)
         finally:
             self._writer = None

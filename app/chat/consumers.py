@@ -1,6 +1,7 @@
 """One WebSocket: who is it, what does she want, what is she told when it cannot be."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
@@ -8,7 +9,7 @@ from urllib.parse import parse_qs
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from chat import auth, claims, conversation, database, limits, protocol
+from chat import auth, claims, conversation, database, follow, limits, protocol
 from chat.auth import Identity
 from chat.connection import Connection
 from chat.deadlines import Deadline, deadlines
@@ -34,6 +35,8 @@ from chat.protocol import (
     SetTyping,
 )
 from chat.watch import watch
+from salon import logs, measures
+from salon.logs import about, apart
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +71,19 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self._deadline: Deadline | None = None
         self._events = Bucket(settings.LIMITS["events"])
         self._patience = Bucket(settings.LIMIT_PATIENCE)
+        self._refusals: set[str] | None = None
+        """The errors that the log has told of."""
+        self._received_events = 0
+        self._is_open = False
+        self._close_code: int | None = None
+        logs.caller.set(self.connection.caller)
+        measures.counts.connections += 1
         try:
             while (event := await receive())["type"] != "websocket.disconnect":
                 await self.dispatch(event)
+            self._close_code = event.get("code")
         finally:
+            self._tell_end()
             # Channels calls `disconnect` neither when the server stops nor after an exception.
             self._stop_timer()
             await self._gone()
@@ -85,6 +97,20 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if self.connection.person:
                 keeper.left(self.connection)
             await self.connection.abandon()
+
+    def _tell_end(self) -> None:
+        measures.counts.connections -= 1
+        # Who was cut off with the application has no code.
+        measures.closed[self._close_code or 0] += 1
+        logger.info(
+            "A WebSocket is closed",
+            extra=about(
+                "connection.closed",
+                outcome=None if self._close_code is None else str(self._close_code),
+                duration=time.monotonic() - self.connection.since,
+                received=self._received_events,
+            ),
+        )
 
     async def dispatch(self, message: dict) -> None:
         if message["type"] == "websocket.receive":
@@ -102,7 +128,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         except ChatError as error:
             self._refuse(error)
         except Exception:
-            logger.exception("A handshake could not be handled")
+            logger.exception("A handshake could not be handled", extra=about("connection.failed"))
             self._refuse(_internal())
         finally:
             if self.connection.socket:
@@ -126,6 +152,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _authenticated(self, identity: Identity) -> None:
         watch.start()
+        self.connection.caller.user = identity.person.id
         await hub.connect(self.connection, identity)
         if not self.connection.is_closing:
             watch.identified(self.connection)
@@ -136,9 +163,29 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 self._refuse(error)
                 return
             self._wait_for_expiry(identity)
+            self._is_open = True
+            measures.handshakes["opened"] += 1
+            logger.info(
+                "Somebody is connected",
+                extra=about("connection.opened", outcome="ok", duration=time.monotonic() - self.connection.since),
+            )
 
     def _refuse(self, error: ChatError) -> None:
         """Say why, then close."""
+        if not self.connection.is_closing:
+            if not self._is_open:
+                measures.handshakes[error.code.value] += 1
+            logger.info(
+                "A WebSocket is refused",
+                # It may be a timer that finds it so.
+                extra=apart(
+                    "connection.refused",
+                    connection=self.connection.caller.id,
+                    user=self.connection.caller.user,
+                    outcome=error.code.value,
+                    duration=time.monotonic() - self.connection.since,
+                ),
+            )
         self.connection.send(protocol.encode_error(error))
         self.connection.close(CLOSE_CODES.get(error.code, CloseCode.UNAUTHENTICATED))
 
@@ -178,19 +225,41 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _received(self, frame: dict) -> None:
         if self.connection.is_closing:
             return
-        event = None
+        event, outcome, began = None, "ok", time.perf_counter()
+        self._received_events += 1
         try:
             if wait := self._events.take():
                 raise limits.refused("events", wait)
             if (text := frame.get("text")) is None:
                 raise ChatError(ErrorCode.BINARY_FRAME, "This server speaks JSON in text frames, not binary ones.")
             event = protocol.decode(text)
-            await self._handle(event)
+            measures.received[type(event)] += 1
+            await self._handle(event, frame)
         except ChatError as error:
+            outcome = error.code.value
+            measures.counts.unreadable_events += event is None and error.code is not ErrorCode.RATE_LIMITED
             self._answer(error, event)
         except Exception:
-            logger.exception("An event could not be handled")
+            outcome = ErrorCode.INTERNAL.value
+            logger.exception("An event could not be handled", extra=about("event.failed", **_described(event)))
             self._answer(_internal(), event)
+        for tell in measures.on_done:
+            tell("websocket.server", str(_described(event)["type"]), time.perf_counter() - began, outcome)
+        if follow.following or outcome != "ok" or logger.isEnabledFor(logging.DEBUG):
+            self._tell(event, outcome, time.perf_counter() - began)
+
+    def _tell(self, event: AnyClientEvent | None, outcome: str, duration: float) -> None:
+        """Say in the log what came of an event: of who is followed, of each; of others, once how they are refused."""
+        fields = {**_described(event), "outcome": outcome, "duration": duration}
+        who = self.connection.caller
+        if follow.following and follow.concerns(who.user, fields["room"]):
+            follow.tell("event.received", user=who.user, connection=who.id, **fields)
+            return
+        level = logging.DEBUG
+        if outcome != "ok" and outcome not in (self._refusals or ()):
+            self._refusals = {outcome, *(self._refusals or ())}
+            level = logging.INFO
+        logger.log(level, "An event was handled", extra=about("event.received", **fields))
 
     def _answer(self, error: ChatError, event: AnyClientEvent | None) -> None:
         if error.code is ErrorCode.RATE_LIMITED and self._patience.take():
@@ -199,7 +268,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         client_id = event.data.client_id if isinstance(event, SendMessage) else None
         self.connection.send(protocol.encode_error(error, client_id))
 
-    async def _handle(self, event: AnyClientEvent) -> None:
+    async def _handle(self, event: AnyClientEvent, frame: dict) -> None:
         if isinstance(event, Auth):
             await self._handle_auth(event)
             return
@@ -211,7 +280,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             case LeaveRoom():
                 await conversation.leave(self.connection, protocol.room_of(event))
             case SendMessage():
-                await self._say(protocol.room_of(event), event)
+                await self._say(protocol.room_of(event), event, frame.get("at") or time.time())
             case SetTyping():
                 await conversation.set_typing(self.connection, protocol.room_of(event), event.data.is_typing)
             case SetStatus():
@@ -257,14 +326,28 @@ class ChatConsumer(AsyncWebsocketConsumer):
             self._wait_for_auth()
             raise
 
-    async def _say(self, room_id: int, event: SendMessage) -> None:
-        draft = Draft(room_id, self.connection.person, event.data.content, client_id=event.data.client_id)
+    async def _say(self, room_id: int, event: SendMessage, received_at: float) -> None:
+        draft = Draft(
+            room_id,
+            self.connection.person,
+            event.data.content,
+            client_id=event.data.client_id,
+            received_at=received_at,
+        )
         stored = await conversation.say(draft)
         if room_id in self.connection.rooms and (stored.is_new or hub.brings(self.connection, stored.message)):
             # It comes, or has come, in its turn.
             return
         # Her own message is also her receipt, joined or not.
         self.connection.send(protocol.encode(Message(stored.message, room_id)))
+
+
+def _described(event: AnyClientEvent | None) -> dict[str, object]:
+    """What the log says of an event; nothing that somebody has written."""
+    if event is None:
+        return {"type": None, "room": None}
+    room_id = getattr(getattr(event, "data", None), "room_id", None)
+    return {"type": event.__struct_config__.tag, "room": event.room_id if room_id is None else room_id}
 
 
 def _internal() -> ChatError:

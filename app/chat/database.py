@@ -31,6 +31,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from chat import failures, services
 from chat.failures import Trouble
 from chat.protocol import ChatError, ErrorCode
+from salon import measures
+from salon.logs import about
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,9 @@ _thread_ahead = ThreadPoolExecutor(1, thread_name_prefix=AHEAD)
 # Of several threads that make hundreds of messages of what the database says, each would make the event loop wait for
 # its turn, and none of them would be sooner at its end.
 _long_thread = ThreadPoolExecutor(1, thread_name_prefix=LONG)
+measures.queues["database"] = _threads._work_queue.qsize
+measures.queues["http"] = _http_threads._work_queue.qsize
+measures.queues["histories"] = _long_thread._work_queue.qsize
 _this_thread = threading.local()
 _at_work: dict[int, tuple[str, float, BaseDatabaseWrapper]] = {}
 """For each thread that does something: its kind, since when, and its connection."""
@@ -181,7 +186,10 @@ def late() -> ChatError:
     now = time.monotonic()
     if not services.database.is_away and now - _slow_told_at > SLOW_INTERVAL:
         _slow_told_at = now
-        logger.warning("The database is slow: somebody was refused, as an answer has not come in time")
+        logger.warning(
+            "The database is slow: somebody was refused, as an answer has not come in time",
+            extra=about("database.slow"),
+        )
     return unavailable()
 
 
@@ -280,15 +288,19 @@ def _cut(kind: str, before: float = math.inf) -> None:
 
 
 def _run(kind: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    thread = threading.get_ident()
-    _at_work[thread] = kind, time.monotonic(), connections[DEFAULT_DB_ALIAS]
+    thread, began = threading.get_ident(), time.monotonic()
+    _at_work[thread] = kind, began, connections[DEFAULT_DB_ALIAS]
     try:
         if kind != AHEAD:
             # For what comes as often as a probe, this would double what is asked of the database.
             _renew_connection()
         return function(*args, **kwargs)
+    except Error as error:
+        measures.database_errors.add(failures.trouble(error).name.lower())
+        raise
     finally:
         del _at_work[thread]
+        measures.database[kind].observe(time.monotonic() - began)
 
 
 def _run_again(kind: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -10,6 +10,8 @@ from enum import Enum, auto
 import psycopg
 from django.db import DatabaseError, Error, InterfaceError, OperationalError
 
+from salon import logs
+
 
 class Trouble(Enum):
     """What kind of trouble an error is."""
@@ -66,5 +68,5 @@ def is_passing(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What the error says, in one line for the log."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What the error says, in one line for the log, without what somebody has written."""
+    return logs.reason(error) or type(error).__name__

@@ -9,15 +9,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
 from chat import database, histories, protocol
 from chat.audience import Audience
 from chat.batches import slices
-from chat.protocol import ChatError, RoomUpdate, RoomUpdateData
+from chat.protocol import ChatError, MessageData, RoomUpdate, RoomUpdateData
 from chat.relay import Envelope, message_envelope
+from salon import measures
+from salon.logs import about, nobodys
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class Gaps:
         if audience.order.is_behind:
             self._behind.add(room_id)
             if self._filler is None:
-                self._filler = asyncio.create_task(self._fill())
+                self._filler = asyncio.create_task(self._fill(), context=nobodys())
 
     def suspect(self) -> None:
         """The channel layer has lost something, and hears again."""
@@ -94,7 +96,12 @@ class Gaps:
             if (audience := self._rooms.get(room_id)) is None or audience.order.position is None:
                 continue
             if newest < positions[room_id]:
-                logger.warning("Room %d has lost messages: the newest is now %d", room_id, newest)
+                logger.warning(
+                    "Room %d has lost messages: the newest is now %d",
+                    room_id,
+                    newest,
+                    extra=about("room.went_back", room=room_id),
+                )
                 audience.go_back(newest)
             audience.order.expect(newest)
             self.notice(room_id, audience)
@@ -148,9 +155,16 @@ class Gaps:
             audience = self._rooms.get(room_id)
             if audience is None or audience.order is not orders[room_id]:
                 continue
-            items = [(message.seq, message_envelope(message)) for message in found.get(room_id, ())]
+            items = [(message.seq, message_envelope(message, _moment(message))) for message in found.get(room_id, ())]
             last = items[-1][0] if items else position
             # What the database does not have up to the newest that was known has gone.
+            measures.counts.filled_gaps += bool(items)
+            measures.counts.filled_messages += len(items)
             ready = audience.order.fill(items, last if room_id in cut else max(last, newest))
             self._pass_on(room_id, audience, ready)
             self.notice(room_id, audience)
+
+
+def _moment(message: MessageData) -> float:
+    """When it was stored: when it was received, only the process knows that has."""
+    return datetime.fromisoformat(message.created_at).timestamp()

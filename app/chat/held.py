@@ -18,6 +18,7 @@ from chat import services
 from chat.postgresql import Place
 from chat.protocol import SenderInfo
 from chat.services import Service
+from salon.logs import nobodys
 
 
 class Draft(Protocol):
@@ -73,6 +74,11 @@ class Held:
     def __bool__(self) -> bool:
         return bool(self._queues)
 
+    @property
+    def length(self) -> int:
+        """How many wait."""
+        return sum(len(queue) for queue in self._queues.values())
+
     def place_of(self, draft: Draft) -> Place | None:
         """The place that is held which a draft is for, or None."""
         hers, everybodys = (draft.room_id, draft.sender.id), (draft.room_id, None)
@@ -88,7 +94,7 @@ class Held:
         waiting = Waiting(draft, place)
         self._queues.setdefault(place, deque()).append(waiting)
         if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
+            self._worker = asyncio.create_task(self._work(), context=nobodys())
         return waiting
 
     def refuse(self, waiting: Waiting) -> None:

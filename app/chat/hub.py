@@ -8,19 +8,20 @@ nobody misses a message, and all get them in one order (`chat.order`).
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 
 from django.conf import settings
 
-from chat import protocol, services
+from chat import follow, protocol, services
 from chat.audience import Audience
 from chat.auth import Identity
 from chat.connection import Attendance, Connection
 from chat.gaps import Gaps
 from chat.protocol import MessageData, RoomUpdate, RoomUpdateData, ServerEvent, UserStatus
 from chat.relay import CHANGED, PEOPLE, Addressed, Envelope, Relay, message_envelope, room_group
-from salon import frames
+from salon import frames, measures
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Hub:
         self._lapses: dict[tuple[int, int], tuple[asyncio.TimerHandle, str]] = {}
         self._on_notice: list[Callable[[dict], None]] = [self._hear]
         self._unsent: list[Audience] = []
+        self._moments: list[float] = []
+        """When the messages were received that sockets get with the next `_flush`."""
         self._on_removal: list[Callable[[int, Collection[int] | None], None]] = []
 
     async def connect(self, connection: Connection, identity: Identity) -> None:
@@ -59,6 +62,10 @@ class Hub:
     def people(self) -> dict[int, set[Connection]]:
         """Who is connected to this process, and her sockets."""
         return self._people
+
+    def room_count(self) -> int:
+        """How many rooms somebody here has joined."""
+        return len(self._rooms)
 
     def disconnect(self, connection: Connection) -> None:
         """The socket is gone, or about to be."""
@@ -209,9 +216,15 @@ class Hub:
             envelope["anew"] = True
         await self._publish([(room_group(room_id), envelope)])
 
-    def tell(self, stored: Sequence[MessageData]) -> None:
-        """Send stored messages on their way to every socket that has joined their rooms, in their order."""
-        envelopes = [(room_group(message.chat), message_envelope(message)) for message in stored]
+    def tell(self, stored: Sequence[MessageData], received_at: Sequence[float]) -> None:
+        """Send stored messages on their way to every socket that has joined their rooms, in their order.
+
+        `received_at` has for each when it came from her who has said it.
+        """
+        envelopes = [
+            (room_group(message.chat), message_envelope(message, moment))
+            for message, moment in zip(stored, received_at, strict=True)
+        ]
         self._deliver_here(envelopes)
         self._relay.send_soon(envelopes)
 
@@ -309,6 +322,10 @@ class Hub:
                 audience.flush()
             except Exception:
                 logger.exception("Events could not be delivered to a room")
+        if self._moments:
+            now, moments, self._moments = time.time(), self._moments, []
+            for moment in moments:
+                measures.delivered.observe(now - moment)
 
     def _deliver(self, envelope: Envelope) -> None:
         if (room_id := envelope.get("room")) is not None:
@@ -319,6 +336,8 @@ class Hub:
         else:
             self._flush()
             for user_id in envelope["people"]:
+                if follow.following and self._people.get(user_id) and follow.concerns(user_id, None):
+                    follow.tell("event.delivered", user=user_id, type=follow.event_type(envelope["text"]))
                 for connection in self._people.get(user_id, ()):
                     connection.send(envelope["text"])
                     if (present := envelope.get("present")) is not None:
@@ -379,6 +398,8 @@ class Hub:
             self._lapse(room_id, envelope["sender"])
             if audience.recent:
                 audience.recent.add(seq, envelope["text"])
+            if (moment := envelope.get("at")) is not None:
+                self._moments.append(moment)
             self._send(room_id, envelope["text"], seq=seq)
         if audience.changes and not audience.order.is_behind:
             changes, audience.changes = audience.changes, []
@@ -391,6 +412,8 @@ class Hub:
         if (audience := self._rooms.get(room_id)) is None:
             return
         frame = frames.text(text.encode())
+        if follow.following:
+            self._tell_followers(room_id, audience, text, seq, excepted)
         if can_wait and excepted is None and (seq is None or seq > audience.after):
             audience.send(text, frame, seq)
             self._unsent.append(audience)
@@ -403,9 +426,21 @@ class Hub:
             if can_wait and attendance.held is not None:
                 attendance.held.append((seq, text))
             elif connection.socket:
+                measures.counts.delivered_others += 1
                 connection.socket.send_frames(frame)
             else:
                 connection.send(text)
+
+    def _tell_followers(
+        self, room_id: int, audience: Audience, text: str, seq: int | None, excepted: int | None
+    ) -> None:
+        fields = {"type": follow.event_type(text), "room": room_id, "seq": seq}
+        if follow.concerns(None, room_id):
+            follow.tell("event.delivered", connections=len(audience.connections), **fields)
+            return
+        for connection in audience.connections:
+            if connection.person.id != excepted and follow.concerns(connection.person.id, None):
+                follow.tell("event.delivered", user=connection.person.id, connection=connection.caller.id, **fields)
 
     def _here(self, room_id: int) -> Collection[Connection]:
         return self._rooms[room_id].connections if room_id in self._rooms else ()

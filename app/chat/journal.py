@@ -8,6 +8,7 @@ transaction.
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -25,6 +26,7 @@ from chat.files import StoredFile
 from chat.held import Held, Place, StillHeldError, Waiting
 from chat.models import Attachment, ChatMessage, ChatRoom, Membership, MessageType
 from chat.protocol import ChatError, ErrorCode, MessageData, SenderInfo
+from salon import measures
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Draft(Struct, frozen=True):
     extra_data: dict | None = None
     files: tuple[StoredFile, ...] = ()
     uuid: UUID = field(default_factory=uuid4)
+    received_at: float = field(default_factory=time.time)
 
     def cleaned(self, sender: SenderInfo) -> "Draft":
         """The draft as it is stored, and its sender as others see her now. Raises `ChatError` (`content_…`)."""
@@ -85,7 +88,7 @@ Outcome = Stored | Exception | Waiting
 class Journal:
     """Stores drafts, and has the new messages told (`tell`), in order; one a process."""
 
-    def __init__(self, tell: Callable[[list[MessageData]], None]) -> None:
+    def __init__(self, tell: Callable[[list[MessageData], list[float]], None]) -> None:
         self._tell = tell
         self._line = postgresql.Line(settings.LOCK_PATIENCE)
         self._line_of_held = postgresql.Line(settings.HELD_LOCK_PATIENCE)
@@ -93,6 +96,8 @@ class Journal:
             self._write_and_tell, MAX_BATCH, PACE, settings.MESSAGE_TIMEOUT
         )
         self._held = Held(self._write_held, functools.partial(self._locked, self._line_of_held), MAX_BATCH)
+        measures.queues["journal"] = lambda: self._batches.length
+        measures.queues["held_messages"] = lambda: self._held.length
         self._under_way: dict[postgresql.Line, list[Draft]] = {}
         self._refused: set[UUID] = set()
         """Of what is under way, what nobody waits for any more: it is not begun a second time."""
@@ -200,7 +205,10 @@ class Journal:
         del self._under_way[line]
         new = {draft.uuid: outcome.message for draft in drafts if _is_new(outcome := outcomes.get(draft.uuid))}
         if new:
-            self._tell(list(new.values()))
+            now, received_at = time.time(), [draft.received_at for draft in drafts if draft.uuid in new]
+            for moment in received_at:
+                measures.committed.observe(now - moment)
+            self._tell(list(new.values()), received_at)
         if self._refused:
             for draft in drafts:
                 if draft.uuid in self._refused:
@@ -274,9 +282,11 @@ class Journal:
         outcomes: dict[UUID, Outcome] = {}
         left, failed, lost = drafts, 0, 0
         while left:
+            began = time.perf_counter()
             try:
                 written = await self._write(left, line)
             except postgresql.LostError as error:
+                measures.database_errors.add(Trouble.AWAY.name.lower())
                 outcomes |= await self._what_became_of(left, error.backend)
                 left = [draft for draft in left if draft.uuid not in outcomes]
                 lost += 1
@@ -286,6 +296,7 @@ class Journal:
                     return outcomes | {left[0].uuid: _fatal(left[0])}
                 return outcomes | await self._store_each(left, line)
             except Exception as error:
+                measures.database_errors.add(failures.trouble(error).name.lower())
                 failed += 1
                 if isinstance(error, IntegrityError) and failed == 1:
                     # Somebody has stored a message of the same name meanwhile; it is seen now.
@@ -299,6 +310,7 @@ class Journal:
                     logger.exception("A message could not be stored")
                     return outcomes | {left[0].uuid: error}
                 return outcomes | await self._store_each(left, line)
+            measures.database["journal"].observe(time.perf_counter() - began)
             services.storage.answered()
             return outcomes | {draft.uuid: outcome for draft, outcome in zip(left, written, strict=True)}
         return outcomes

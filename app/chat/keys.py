@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from salon.logs import apart
+
 logger = logging.getLogger(__name__)
 
 HS256, RS256, EDDSA = "HS256", "RS256", "EdDSA"
@@ -95,9 +97,9 @@ class KeyRing:
             self._keys[path] = read(path)
             self._edition = object()
         except ImproperlyConfigured as error:
-            logger.error("%s The keys that it held before stay in use.", error)
+            logger.error("%s The keys that it held before stay in use.", error, extra=apart("keys.unreadable"))
         else:
-            logger.info("%s has changed; keys in it: %d", path, len(self._keys[path]))
+            logger.info("%s has changed; keys in it: %d", path, len(self._keys[path]), extra=apart("keys.changed"))
 
 
 @functools.cache

@@ -24,6 +24,8 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from chat import services
 from chat.wire import MAX_UNANSWERED, MAX_UNSENT, Waiting, Wire, command
+from salon import measures
+from salon.logs import apart, nobodys
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +143,11 @@ class Link(RedisSingleShardConnection):
             self._wire.abort("it is no longer needed")
             self._wire = None
 
+    @property
+    def unanswered(self) -> int:
+        """How many sends wait for Redis."""
+        return self._wire.unanswered if self._wire else len(self._backlog)
+
     def _load(self) -> float:
         """How much of what may wait for Redis does; from 1 on, nothing more is taken."""
         if self._wire:
@@ -160,7 +167,7 @@ class Link(RedisSingleShardConnection):
         self._backlog.append((commands, waiting))
         self._backlog_bytes += len(commands)
         if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
+            self._opening = asyncio.create_task(self._open(), context=nobodys())
         if self._look is None:
             self._look = loop.call_later(LOOK_INTERVAL, self._look_now)
         return waiting.future
@@ -243,13 +250,17 @@ class Link(RedisSingleShardConnection):
         if self._subscribed_to:
             self._is_broken = True
             services.channel_layer.failed(f"the connection to Redis was lost: {reason}")
-            self._opening = asyncio.create_task(self._open())
+            self._opening = asyncio.create_task(self._open(), context=nobodys())
 
     def _look_now(self) -> None:
         if self._wire:
             self._wire.look()
         if self._refused and self._load() <= 0.5:
-            logger.error("%d messages were not published: too many waited for Redis", self._refused)
+            logger.error(
+                "%d messages were not published: too many waited for Redis",
+                self._refused,
+                extra=apart("channel_layer.overflow", messages=self._refused),
+            )
             self._refused = 0
         self._look = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._look_now)
 
@@ -284,6 +295,9 @@ class Arrivals:
             self._drop()
         self._has_some.set()
 
+    def __len__(self) -> int:
+        return len(self._messages)
+
     async def get(self) -> bytes:
         while not self._messages:
             self._has_some.clear()
@@ -311,7 +325,11 @@ class Arrivals:
         # Not as soon as one more would fit: the next would begin another burst.
         has_room = len(self._messages) <= MAX_ARRIVED / 2 and self._bytes <= MAX_ARRIVED_BYTES / 2
         if has_room or asyncio.get_running_loop().time() - self._overflowed_at > LONGEST_BURST:
-            logger.error("%d messages were dropped: they came faster than they were taken", self._dropped)
+            logger.error(
+                "%d messages were dropped: they came faster than they were taken",
+                self._dropped,
+                extra=apart("channel_layer.dropped", messages=self._dropped),
+            )
             self._dropped = 0
             self._layer.tell_break("messages came faster than they were taken")
 
@@ -343,6 +361,14 @@ class RedisChannelLayer(RedisPubSubChannelLayer):
         self.refused = 0
         """Messages that were not taken for publishing, because too many waited for Redis."""
         self._on_break: list[Callable[[str], None]] = []
+        measures.queues["channel_layer_out"] = lambda: sum(link.unanswered for link in self._links())
+        measures.queues["channel_layer_in"] = lambda: sum(map(len, self._arrivals()))
+
+    def _links(self) -> list[Link]:
+        return [link for layer in self._layers.values() for link in layer._shards]
+
+    def _arrivals(self) -> "list[Arrivals]":
+        return [arrivals for layer in self._layers.values() for arrivals in layer.channels.values()]
 
     def on_break(self, receiver: Callable[[str], None]) -> None:
         """Have `receiver` called with a reason when messages to channels here may have been lost.

@@ -15,6 +15,7 @@ from uuid import uuid4
 from django.conf import settings
 
 from chat.protocol import ChatError, ErrorCode
+from salon import measures
 from salon.settings import Rate
 
 Deed = Literal["messages", "signals", "joins", "requests"]
@@ -68,6 +69,7 @@ class Bucket:
 
 def refused(deed: str, wait: float) -> ChatError:
     """The error for who did something too often; `wait` in seconds."""
+    measures.limited.add(deed)
     wait = max(0.1, round(wait, 1))
     return ChatError(ErrorCode.RATE_LIMITED, f"Too many {WORDS[deed]}; try again in {wait:g} s.", retry_after=wait)
 

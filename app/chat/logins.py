@@ -32,6 +32,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 
 from chat.models import LoginAttempts, User
+from salon.logs import about
 from salon.pages import client_address
 
 logger = logging.getLogger(__name__)
@@ -135,14 +136,22 @@ class _Throttled:
         source, network = client_address(self.request), _network(self.request)
         if wait := take(username, network):
             self.wait = math.ceil(wait)
-            logger.warning("Refused a login of %s from %s for %d s: too many attempts", _name(username), source, wait)
+            logger.warning(
+                "Refused a login of %s from %s for %d s: too many attempts",
+                _name(username),
+                source,
+                wait,
+                extra=about("login.throttled", outcome="refused"),
+            )
             shown = f"{self.wait} s" if self.wait < 100 else f"{math.ceil(self.wait / 60)} min"
             sentence = _("Too many attempts to sign in. Try again in %(wait)s.")
             raise ValidationError(sentence % {"wait": shown}, "throttled")
         try:
             cleaned = super().clean()
         except ValidationError:
-            logger.warning("A login of %s from %s failed", _name(username), source)
+            logger.warning(
+                "A login of %s from %s failed", _name(username), source, extra=about("login.failed", outcome="refused")
+            )
             raise
         succeeded(username, network)
         return cleaned
@@ -188,10 +197,22 @@ def _name(username: str) -> str:
 def logged_in(sender: type[User], request: HttpRequest, user: User, **_kwargs: object) -> None:
     if user.is_staff:
         request.session.set_expiry(settings.STAFF_SESSION_AGE)
-    logger.info("%r (%d) has logged in from %s", user.username, user.pk, client_address(request))
+    logger.info(
+        "%r (%d) has logged in from %s",
+        user.username,
+        user.pk,
+        client_address(request),
+        extra=about("login.succeeded", user=user.pk, outcome="ok"),
+    )
 
 
 @receiver(user_logged_out)
 def logged_out(sender: type[User], request: HttpRequest, user: User | None, **_kwargs: object) -> None:
     if user is not None:
-        logger.info("%r (%d) has logged out from %s", user.username, user.pk, client_address(request))
+        logger.info(
+            "%r (%d) has logged out from %s",
+            user.username,
+            user.pk,
+            client_address(request),
+            extra=about("logout", user=user.pk, outcome="ok"),
+        )

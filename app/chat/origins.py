@@ -14,6 +14,9 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
+from salon import measures
+from salon.logs import about
+
 logger = logging.getLogger(__name__)
 
 Receive = Callable[[], Awaitable[dict]]
@@ -75,7 +78,12 @@ def _is_refused(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     origin = found.get(b"origin")
     if origin is None or allowed(origin.decode("latin1"), found.get(b"host", b"").decode("latin1")):
         return False
-    logger.warning("Refused a WebSocket from the origin %r; SALON_ALLOWED_ORIGINS lists who may", origin)
+    measures.handshakes["origin"] += 1
+    logger.warning(
+        "Refused a WebSocket from the origin %r; SALON_ALLOWED_ORIGINS lists who may",
+        origin,
+        extra=about("origin.refused"),
+    )
     return True
 
 

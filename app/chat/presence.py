@@ -27,6 +27,7 @@ from chat.deadlines import Deadline, deadlines
 from chat.hub import hub
 from chat.models import Presence, ServerProcess, User
 from chat.protocol import ChatError, ErrorCode, Status, UserStatus, UserStatusData
+from salon import measures
 
 logger = logging.getLogger(__name__)
 
@@ -227,6 +228,7 @@ async def _states_of(room_ids: list[int]) -> list[list[UserStatus]]:
 _states: Batches[int, list[UserStatus]] = Batches(
     _states_of, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE
 )
+measures.queues["presences"] = lambda: _states.length
 
 
 def beat(process: str) -> bool:
@@ -295,6 +297,7 @@ class Keeper:
             self._write, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE
         )
         self._busy: Batches[tuple[int, bool], Change] = Batches(self._write_patiently, MAX_BATCH)
+        measures.queues["arrivals"] = lambda: self._free.length + self._busy.length
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def arrived(self, connection: Connection) -> None:

@@ -12,6 +12,8 @@ from typing import Annotated, Literal, Self, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from salon import measures
+
 MAX_CONTENT = 2000
 """Characters (code points) of a message, after white space at both ends is taken off."""
 
@@ -506,10 +508,12 @@ _encoder = msgspec.json.Encoder()
 
 def encode(event: ServerEvent) -> str:
     """The text frame of an event."""
+    measures.made[type(event)] += 1
     return _encoder.encode(event).decode()
 
 
 def encode_error(error: ChatError, client_id: str | None = None) -> str:
     """The text frame that tells a client of an error; `client_id` names the message that it is about."""
+    measures.errors[error.code.value] += 1
     retry_after = UNSET if error.retry_after is None else error.retry_after
     return encode(Error(ErrorData(error.sentence, error.code, client_id or UNSET, retry_after)))

@@ -7,6 +7,7 @@ and may be away: who uses this goes on without it.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from uuid import uuid4
 
@@ -15,6 +16,8 @@ from django.conf import settings
 
 from chat import protocol, services
 from chat.protocol import ChatError, ErrorCode, Message, MessageData
+from salon import measures
+from salon.logs import nobodys
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +36,14 @@ def room_group(room_id: int) -> str:
     return f"chat_{room_id}"
 
 
-def message_envelope(message: MessageData) -> Envelope:
-    """What a stored message is sent in."""
+def message_envelope(message: MessageData, received_at: float) -> Envelope:
+    """What a stored message is sent in; `received_at` (`time.time`) is when it came from her who has said it."""
     return {
         "room": message.chat,
         "text": protocol.encode(Message(message, message.chat)),
         "seq": message.seq,
         "sender": message.sender,
+        "at": received_at,
     }
 
 
@@ -54,6 +58,7 @@ async def _channel_layer(*, is_heard: bool = True) -> AsyncIterator[BaseChannelL
         async with asyncio.timeout(settings.CHANNEL_LAYER_TIMEOUT):
             yield get_channel_layer()
     except Exception as error:
+        measures.channel_layer_errors.add("away")
         services.channel_layer.failed(str(error) or "timed out")
         raise ChatError(
             ErrorCode.UNAVAILABLE, "The server cannot reach its channel layer; try again in a moment."
@@ -124,7 +129,7 @@ class Relay:
         if self.is_in(group):
             self._abandoned.add(group)
             if self._tidier is None:
-                self._tidier = asyncio.create_task(self._leave_abandoned())
+                self._tidier = asyncio.create_task(self._leave_abandoned(), context=nobodys())
 
     def mark(self, envelopes: Sequence[Addressed]) -> None:
         """What is sent was delivered here already: when it comes back, it is dropped."""
@@ -135,6 +140,7 @@ class Relay:
         """Send envelopes, each to its group. What cannot be sent is lost; of a change, see `tell_lost_changes`."""
         for _, envelope in envelopes:
             envelope["type"] = "hub"
+        began = time.perf_counter()
         try:
             async with _channel_layer() as layer:
                 if send_all := getattr(layer, "group_send_all", None):
@@ -142,6 +148,7 @@ class Relay:
                 else:
                     for group, envelope in envelopes:
                         await layer.group_send(group, envelope)
+            measures.published.observe(time.perf_counter() - began)
         except ChatError:
             self._has_lost_changes |= any("anew" in envelope for _, envelope in envelopes)
 
@@ -194,7 +201,7 @@ class Relay:
                     on_break(self._on_break)
                 self._channel = await layer.new_channel()
             if self._reader is None:
-                self._reader = asyncio.create_task(self._read())
+                self._reader = asyncio.create_task(self._read(), context=nobodys())
             await layer.group_add(group, self._channel)
             self._groups.add(group)
             self._missing.discard(group)

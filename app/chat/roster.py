@@ -14,6 +14,7 @@ from chat.batches import Batches
 from chat.changes import Changes, Feed, feed
 from chat.people import person
 from chat.protocol import ChatError, ErrorCode, SenderInfo
+from salon import measures
 
 MAX_BATCH = 200
 """Memberships that are looked up by one query."""
@@ -44,6 +45,7 @@ class Roster:
         self._batches: Batches[Pair, Standing] = Batches(
             self._answer, MAX_BATCH, database.PACE, longest_pace=database.LONGEST_PACE
         )
+        measures.queues["standings"] = lambda: self._batches.length
         self.told = 0
         """Counts what was told of changes: who finds it the same after a look-up as before knows that no change was
         told meanwhile of which she would hear no more."""

@@ -9,6 +9,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from salon.logs import apart
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,14 +45,20 @@ class Service:
         """It was found not to answer. What is not new is not logged."""
         if self._away_since is None:
             self._away_since = time.monotonic()
-            logger.error("The %s %s: %s", self.name, self._lost, reason)
+            logger.error("The %s %s: %s", self.name, self._lost, reason, extra=apart("service.lost", service=self.name))
             for receiver in self._on_loss:
                 receiver()
 
     def answered(self) -> None:
         """It was found to answer."""
         if self._away_since is not None:
-            logger.warning("The %s %s, after %.1f seconds", self.name, self._found, self.away_for)
+            logger.warning(
+                "The %s %s, after %.1f seconds",
+                self.name,
+                self._found,
+                self.away_for,
+                extra=apart("service.found", service=self.name, duration=self.away_for),
+            )
             self._away_since = None
             waiting, self._waiting = self._waiting, []
             for future in waiting:

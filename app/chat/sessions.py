@@ -12,13 +12,16 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from chat.models import User
+from salon import logs
 
 
 def user_of(request: HttpRequest) -> User | AnonymousUser:
     """Who is logged in. With a session of an old secret key, the new one signs it as soon as it is saved."""
     request.session.cycle_key = lambda: None
     try:
-        return auth.get_user(request)
+        user = auth.get_user(request)
+        logs.is_for(user.pk)
+        return user
     finally:
         # Somebody who logs in gets a new session, as ever.
         del request.session.cycle_key

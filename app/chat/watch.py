@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from django.conf import settings
 
-from chat import auth, database, limits, messages, protocol, rooms, services
+from chat import auth, database, follow, limits, messages, protocol, rooms, services
 from chat.auth import Identity
 from chat.batches import slices
 from chat.changes import NOTHING, Changes, feed
@@ -25,6 +25,7 @@ from chat.people import persons
 from chat.presence import keeper
 from chat.protocol import ChatError, CloseCode, ErrorCode
 from chat.roster import roster
+from salon.logs import nobodys
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,9 @@ class Watch:
                 (_pause(settings.REFUSED_RETRY), look_at_storage),
             ]
             self._poll_now.set()
-            self._tasks = [asyncio.create_task(_again_and_again(wait, work)) for wait, work in chores]
+            self._tasks = [
+                asyncio.create_task(_again_and_again(wait, work), context=nobodys()) for wait, work in chores
+            ]
 
     async def stop(self) -> None:
         """End the chores, and do once more what must not be left undone."""
@@ -102,6 +105,10 @@ class Watch:
             self._poll_now.set()
 
     def _changed(self, changes: Changes) -> None:
+        if changes.marks:
+            follow.heed(changes.marks)
+            if not (changes := replace(changes, marks=())):
+                return
         now = time.monotonic()
         while self._recent and self._recent[0][0] < now - IDENTIFICATION:
             self._recent.popleft()

@@ -95,6 +95,11 @@ class Wire(asyncio.Protocol):
         return cls(connection, heard, lost)
 
     @property
+    def unanswered(self) -> int:
+        """How many sends wait for their answers."""
+        return len(self._waiting)
+
+    @property
     def load(self) -> float:
         """How much of what may wait for Redis does; from 1 on, nothing more should be sent."""
         unsent = self._unsent_bytes + self._transport.get_write_buffer_size()

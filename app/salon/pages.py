@@ -9,6 +9,8 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
+from salon.logs import about
+
 logger = logging.getLogger(__name__)
 
 Answer = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
@@ -57,7 +59,11 @@ def admin_networks(get_response: Answer) -> Answer:
 
     def check(request: HttpRequest) -> None:
         if f"{request.path_info}/".startswith("/admin/") and not _may_see_admin(address := client_address(request)):
-            logger.warning("Refused the admin to %s; SALON_ADMIN_NETWORKS says from where it is there", address)
+            logger.warning(
+                "Refused the admin to %s; SALON_ADMIN_NETWORKS says from where it is there",
+                address,
+                extra=about("admin.refused", outcome="refused"),
+            )
             raise Http404
 
     if iscoroutinefunction(get_response):

@@ -69,7 +69,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
-from salon import eventloop, handshake
+from salon import eventloop, handshake, measures
 from salon.handshake import Head, Refusal
 from salon.websocket import DRAIN_TIMEOUT, WebSockets, upgrade
 
@@ -229,6 +229,9 @@ class Entrance:
         self._loop = loop
         self._waiting: deque[Beginning] = deque()
         self._room = ENTER_TOGETHER
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def enter(self, beginning: "Beginning") -> None:
         """Let it begin now, or as soon as it is its turn."""
@@ -438,6 +441,7 @@ class Server(DaphneServer):
     def _before_start(self) -> None:
         self.websockets = WebSockets(self, reactor._asyncioEventloop, settings.MAX_QUEUED_BYTES)
         self.entrance = Entrance(reactor._asyncioEventloop)
+        measures.queues["entrance"] = lambda: len(self.entrance)
         look_at_the_beginning(self, self.http_factory)
         reactor.callWhenRunning(self._started)
 

@@ -30,11 +30,18 @@
 | `SALON_CONNECTIONS_PER_PERSON` | WebSockets that one person may have open | `20` |
 | `SALON_MAX_QUEUED_BYTES` | bytes that wait for a client before it is closed with 4408 | `1048576` |
 | `SALON_ACCEL_LOCATION` | where nginx has the files of messages: `/_files/`; without it Salon sends them | none |
-| `SALON_LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING`, `ERROR` | `INFO` |
+| `SALON_METRICS_NETWORKS` | addresses and networks that see `/metrics` over a proxy, comma-separated | none |
+| `SALON_METRICS_TOKEN` | a bearer token that opens `/metrics` from everywhere, at least 32 characters | none |
+| `SENTRY_DSN` | where errors are reported (Sentry); without it, nowhere | none |
+| `SENTRY_ENVIRONMENT` | what this server is called there | `production`; embedded: `development` |
+| `SENTRY_TRACES_SAMPLE_RATE` | of how many requests and events it is reported how long they took, 0 to 1 | `0` |
+| `SALON_LOG_LEVEL` | `DEBUG`: each event and request; `INFO`, `WARNING`, `ERROR` | `INFO` |
+| `SALON_LOG_FORMAT` | `json`: a line of JSON an event; `text`: for a person; `auto`: text at a terminal | `auto` |
 """
 
 import contextlib
 import ipaddress
+import logging
 import math
 import os
 import secrets
@@ -46,7 +53,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from salon import redis_url
+from salon import __version__, redis_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -95,6 +102,15 @@ def _number(name: str, default: int) -> int:
     raise ImproperlyConfigured(f"{name} is {text!r}; it is a number, such as {default}.")
 
 
+def _choice(name: str, default: str, *others: str) -> str:
+    """Which of these the environment says, whatever its case."""
+    text = os.environ.get(name) or default
+    for choice in (default, *others):
+        if text.casefold() == choice.casefold():
+            return choice
+    raise ImproperlyConfigured(f"{name} is {text!r}; it is one of {', '.join((default, *others))}.")
+
+
 def _kept_secret(name: str, minimum: int) -> str:
     """The secret from the environment, at least `minimum` characters; embedded, one that is made once and kept."""
     if value := os.environ.get(name):
@@ -133,6 +149,17 @@ def _seconds(name: str, default: int, greatest: int) -> float:
     if not 0 <= seconds <= greatest:
         raise ImproperlyConfigured(f"{name} is {text!r}; it is a number of seconds from 0 to {greatest}.")
     return seconds
+
+
+def _share(name: str, default: float) -> float:
+    text = os.environ.get(name) or str(default)
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ImproperlyConfigured(f"{name} is {text!r}; it is a number from 0 to 1.")
+    return share
 
 
 def _switch(name: str, default: bool) -> bool:
@@ -181,6 +208,13 @@ for _origin in ALLOWED_ORIGINS:
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 # For everybody else there is no /admin/.
 ADMIN_NETWORKS = _networks("SALON_ADMIN_NETWORKS")
+
+METRICS_NETWORKS = _networks("SALON_METRICS_NETWORKS")
+METRICS_TOKEN = os.environ.get("SALON_METRICS_TOKEN") or None
+if METRICS_TOKEN and len(METRICS_TOKEN) < 32:
+    raise ImproperlyConfigured(f"SALON_METRICS_TOKEN has {len(METRICS_TOKEN)} characters; give it at least 32.")
+# The directory of a release is called by its id (`/opt/salon/releases/<id>/app`).
+RELEASE = BASE_DIR.parent.name if BASE_DIR.parent.parent.name == "releases" else __version__
 
 # Seconds a connection may stay open before it has said who it is.
 AUTH_TIMEOUT = 5.0
@@ -264,6 +298,7 @@ INSTALLED_APPS = [
     "chat",
 ]
 MIDDLEWARE = [
+    "salon.access.access",
     "salon.pages.headers",
     "django.middleware.security.SecurityMiddleware",
     "salon.pages.admin_networks",
@@ -431,10 +466,11 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = os.environ.get("SALON_STATIC_ROOT")
 
+LOG_LEVEL = _choice("SALON_LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {"line": {"()": "salon.logs.formatter", "form": _choice("SALON_LOG_FORMAT", "auto", "json", "text")}},
     # Of a service that is away, `chat.services` tells once; not each request that finds it so.
     "filters": {
         "mistakes": {
@@ -443,11 +479,34 @@ LOGGING = {
         }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": os.environ.get("SALON_LOG_LEVEL", "INFO")},
+    # What libraries tell of each statement and frame would be, at DEBUG, what people write.
+    "root": {"handlers": ["stderr"], "level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL},
     # A page that is not there, a refused handshake and a made-up `Host` are the visitor's business.
     "loggers": {
+        "chat": {"level": LOG_LEVEL},
+        "salon": {"level": LOG_LEVEL},
+        "django": {"handlers": []},
         "django.request": {"level": "ERROR", "filters": ["mistakes"]},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "daphne": {"level": "WARNING"},
+        "twisted": {"level": "WARNING"},
+        # Who is followed is told, whatever else is.
+        "chat.follow": {"level": "INFO"},
     },
 }
+logging.captureWarnings(True)
+if SENTRY_DSN := os.environ.get("SENTRY_DSN"):
+    _parts = urlsplit(SENTRY_DSN)
+    if _parts.scheme not in ("http", "https") or not (_parts.username and _parts.hostname and _parts.path.strip("/")):
+        raise ImproperlyConfigured(
+            "SENTRY_DSN is not like https://KEY@sentry.example/1: copy it from Sentry's project."
+        )
+    LOGGING["handlers"]["sentry"] = {
+        "class": "salon.sentry.Handler",
+        "level": "ERROR",
+        "dsn": SENTRY_DSN,
+        "release": RELEASE,
+        "environment": os.environ.get("SENTRY_ENVIRONMENT") or ("development" if EMBEDDED else "production"),
+        "traces_sample_rate": _share("SENTRY_TRACES_SAMPLE_RATE", 0.0),
+    }
+    LOGGING["root"]["handlers"].append("sentry")

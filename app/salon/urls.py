@@ -6,7 +6,7 @@ from django.urls import include, path
 from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from chat import client, logins, views
+from chat import client, logins, metrics, views
 
 login = auth_views.LoginView.as_view(authentication_form=logins.LoginForm, redirect_authenticated_user=True)
 admin.site.login_form = logins.AdminLoginForm
@@ -26,6 +26,7 @@ urlpatterns = [
     path("page/<str:digest>/<str:name>", client.page_file, name="page-file"),
     path("healthz", views.healthz),
     path("readyz", views.readyz),
+    path("metrics", metrics.answer),
 ]
 handler400 = "chat.api.errors.bad_request"
 handler500 = "chat.api.errors.internal_error"

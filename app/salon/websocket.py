@@ -19,6 +19,7 @@ import math
 import random
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -32,9 +33,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chat.protocol import CloseCode
-from salon import frames, handshake
+from salon import frames, handshake, measures
 from salon.frames import BINARY, CLOSE, PING, TEXT, Parser, ProtocolError
 from salon.handshake import Head, Refusal
+from salon.logs import apart
 from salon.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -84,6 +86,10 @@ who want to come back wait for this process meanwhile."""
 DRAIN_TIMEOUT = 2.5
 """Seconds after which a drain has no connections left, however many there were."""
 
+REFUSALS = {500: "failed", 503: "restarting"}
+"""What the statuses are called in `measures.handshakes`, where they are no client's mistake. Who refuses with 403
+counts that: it knows why."""
+
 CONNECTING, DENYING, OPEN, LEAVING, CLOSING, ENDING, FLUSHING, CLOSED = range(8)
 """States: the application has not answered; answers with HTTP; frames go both ways; a close frame is sent and what the
 peer says still counts; a close frame is sent and only its answer is waited for; all that is left is to send what waits
@@ -110,8 +116,7 @@ class WebSockets:
         self.max_waiting_bytes = 2 * limit
         self.max_small = int(min(65535, limit))
         """Bytes of a text frame that is within all limits, and whose length is written in two bytes."""
-        self.slow_readers = 0
-        """How many were closed because they did not read."""
+        measures.queued_bytes.append(lambda: sum(each.queued for each in self.all))
         self._on_empty: asyncio.Future[None] | None = None
 
     async def drain(self) -> None:
@@ -309,6 +314,8 @@ class WebSocket:
 
     def refuse(self, status: int, sentence: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer the request with an HTTP error, and end the connection."""
+        if status != 403:
+            measures.handshakes[REFUSALS.get(status, "malformed")] += 1
         body = sentence.encode() + b"\n"
         answer = [
             (b"Content-Type", b"text/plain; charset=utf-8"),
@@ -507,7 +514,7 @@ class WebSocket:
                 self._sockets.server.stop()
                 return
             code = frames.INTERNAL
-            logger.error("Exception inside application: %s", error, exc_info=error)
+            logger.error("The application of a WebSocket has failed", exc_info=error, extra=apart("connection.failed"))
         else:
             code = frames.NORMAL
         if self._state is CLOSED:
@@ -523,6 +530,7 @@ class WebSocket:
         inbox = self._inbox
         inbox.append(message)
         self._inbox_size += size
+        message["at"] = time.time()
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -694,8 +702,13 @@ class WebSocket:
             self._too_slow()
 
     def _too_slow(self) -> None:
-        self._sockets.slow_readers += 1
-        logger.warning("A WebSocket was closed with %d: %d bytes waited to be read by it", SLOW_READER, self.queued)
+        measures.counts.slow_readers += 1
+        logger.warning(
+            "A WebSocket was closed with %d: %d bytes waited to be read by it",
+            SLOW_READER,
+            self.queued,
+            extra=apart("connection.slow"),
+        )
         rest = self._queue[0] if self._is_torn else b""
         self._queue.clear()
         if rest:
@@ -805,11 +818,15 @@ class WebSocket:
         if self._state is OPEN:
             self._look_for_life()
         elif self._state in (CONNECTING, DENYING):
-            logger.warning("The application did not answer a handshake in time: %r", self)
+            measures.handshakes["late"] += 1
+            logger.warning("The application did not answer a handshake in time", extra=apart("handshake.late"))
             self.close()
         elif self._state is CLOSED:
             if self.task:
-                logger.warning("The application of %r took too long to end, and was cancelled", self)
+                logger.warning(
+                    "The application of a WebSocket took too long to end, and was cancelled",
+                    extra=apart("connection.hung"),
+                )
                 self.task.cancel()
         elif self._state in (LEAVING, CLOSING) and self._queue is None:
             self._tell(SERVICE_RESTART)

@@ -15,7 +15,10 @@ from playwright.async_api import expect
 from talk import connected, contents, enter, field, message, until, write
 from target import PROJECT
 
+from instance import Instance
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+HOST = Instance.of_molecule()
 DRIVER = Path(__file__).parents[1] / "salon-client" / "server.py"
 PASSWORD = "a good long passphrase"
 STORED = re.compile("^(Sent|Seen)$")
@@ -44,8 +47,41 @@ class Mortal:
         self.driver.stdout.close()
 
 
+class MortalHost:
+    """The processes of a test host, killed and started again beneath nginx."""
+
+    def __init__(self, target):
+        self.url = target.urls[0]
+        self._target = target
+        self._numbers = self._run(
+            "systemctl list-units --plain --no-legend 'daphne@*.socket' | grep -o '[0-9]*[.]' | tr -d ."
+        )
+
+    def _run(self, script):
+        done = subprocess.run(
+            ["docker", "exec", HOST.name, "sh", "-ec", script], capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    def tell(self, deed, *arguments):
+        units = " ".join(f"daphne@{number}.socket daphne@{number}.service" for number in self._numbers)
+        match deed:
+            case "manage":
+                return self._target.manage(*arguments)
+            case "terminate":
+                self._run(f"systemctl stop {units}")
+            case "kill":
+                self._run(f"systemctl kill --signal KILL {units}; systemctl stop {units}")
+            case "start":
+                self._run(f"systemctl start {units}")
+        return None
+
+
 @pytest.fixture(scope="module")
-def mortal():
+def mortal(request):
+    if HOST:
+        yield MortalHost(request.getfixturevalue("host"))
+        return
     server = Mortal()
     code = (
         "from chat.models import User; "
@@ -56,6 +92,7 @@ def mortal():
     server.close()
 
 
+@pytest.mark.host
 async def test_a_restart_in_the_midst_of_typing_costs_nothing(at_a_browser, mortal):
     room = int(mortal.tell("manage", "create_room", "Class 5B", "--member", "alice", "bob"))
     url = mortal.url
@@ -81,6 +118,7 @@ async def test_a_restart_in_the_midst_of_typing_costs_nothing(at_a_browser, mort
             await expect(contents(page)).to_have_text(said)
 
 
+@pytest.mark.host
 async def test_offline_and_back(at_a_browser, room):
     async with at_a_browser("alice") as alice, at_a_browser("bob") as bob:
         await enter(alice, room)
@@ -96,6 +134,7 @@ async def test_offline_and_back(at_a_browser, room):
         await expect(bob.locator("#banner")).to_be_hidden()
 
 
+@pytest.mark.host
 async def test_what_was_missed_arrives_after_the_connection_is_back(at_a_browser, room):
     async with at_a_browser("alice") as alice, at_a_browser("bob") as bob:
         await enter(alice, room)
@@ -123,6 +162,7 @@ async def test_a_session_that_has_ended_asks_to_sign_in(at_a_browser, server, ro
         await expect(bob.get_by_role("button", name="Sign in")).to_be_visible()
 
 
+@pytest.mark.host
 async def test_an_account_that_is_closed_is_told_at_once(at_a_browser, server):
     server.manage("create_user", "eve", "--name", "Eve Last", "--password-stdin", stdin=f"{PASSWORD}\n")
     room = int(server.manage("create_room", "Last room", "--member", "eve", "alice"))
@@ -136,8 +176,8 @@ async def test_an_account_that_is_closed_is_told_at_once(at_a_browser, server):
 
 
 @contextmanager
-def another_origin(html):
-    """A server of somebody else's that has one page."""
+def another_origin(html, port=0):
+    """A server of somebody else's that has one page, at any port or a given one."""
 
     class OnePage(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -149,7 +189,7 @@ def another_origin(html):
         def log_message(self, *_):
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("localhost", 0), OnePage)
+    server = ThreadingHTTPServer(("localhost", port), OnePage)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -160,6 +200,7 @@ def another_origin(html):
         server.server_close()
 
 
+@pytest.mark.host
 async def test_a_frontend_of_another_origin_renews_its_token(at_a_browser, server, room):
     """What a team's own page does: the module from its stable address, and a token that ends while it is used."""
     url = server.urls[0]
@@ -190,7 +231,8 @@ async def test_a_frontend_of_another_origin_renews_its_token(at_a_browser, serve
         said = []
         frontend.on("console", lambda message: said.append(message.text))
         frontend.on("pageerror", lambda error: said.append(str(error)))
-        with another_origin(html) as other:
+        # The host knows its frontends.
+        with another_origin(html, 3000 if HOST else 0) as other:
             await frontend.goto(other)
         await until(frontend, "window.asked >= 2 && window.room?.isJoined", said)
         # Beyond the end of the first token.

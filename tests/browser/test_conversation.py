@@ -10,6 +10,7 @@ from talk import choose, connected, contents, enter, field, message, until, writ
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest.mark.host
 async def test_two_people_talk(at_a_browser, room):
     async with at_a_browser("alice") as alice, at_a_browser("bob", "fr-FR") as bob:
         await enter(alice, room)
@@ -50,6 +51,7 @@ async def test_messages_of_one_person_are_grouped_under_the_day(at_a_browser, ro
         await expect(link).to_have_attribute("rel", re.compile("noopener.*noreferrer"))
 
 
+@pytest.mark.host
 async def test_edit_delete_and_moderate(at_a_browser, room):
     async with at_a_browser("alice") as alice, at_a_browser("bob") as bob:
         await enter(alice, room)
@@ -115,6 +117,7 @@ async def test_the_keyboard_is_enough(at_a_browser, room):
         await expect(message(alice, "First")).to_be_focused()
 
 
+@pytest.mark.host
 async def test_files_with_previews_and_what_is_too_large(at_a_browser, room):
     picture = (
         "const canvas = document.createElement('canvas'); canvas.width = canvas.height = 64;"
@@ -167,6 +170,7 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(at_a_browser, 
         await expect(alice.locator("#messages > li")).to_have_count(0)
 
 
+@pytest.mark.host
 async def test_a_voice_note(at_a_browser, room):
     async with at_a_browser("alice", permissions=["microphone"]) as alice, at_a_browser("bob") as bob:
         await enter(alice, room)
@@ -182,6 +186,7 @@ async def test_a_voice_note(at_a_browser, room):
         await expect(alice.locator("#writing")).to_be_visible()
 
 
+@pytest.mark.host
 async def test_unread_counts_the_line_and_the_title(at_a_browser, server, room):
     other = int(server.manage("create_room", "Chess", "--member", "alice", "bob"))
     async with at_a_browser("alice") as alice, at_a_browser("bob") as bob:
@@ -213,6 +218,7 @@ async def test_what_was_read_is_seen(at_a_browser, server):
             await expect(message(alice, "Have you seen it?").locator(".state")).to_have_text("Seen")
 
 
+@pytest.mark.host
 async def test_presence(at_a_browser):
     async with at_a_browser("alice") as alice:
         await alice.get_by_role("button", name="New room").click()
@@ -229,6 +235,7 @@ async def test_presence(at_a_browser):
         await expect(alice.locator("#room-state")).to_contain_text("Last seen")
 
 
+@pytest.mark.host
 async def test_a_room_is_made_changed_left_and_deleted(at_a_browser):
     async with at_a_browser("alice") as alice, at_a_browser("bob") as bob, at_a_browser("carol") as carol:
         await connected(bob)
@@ -278,6 +285,7 @@ async def test_rooms_are_searched(at_a_browser, room):
         await expect(bob.get_by_text("No room is called like that.")).to_be_visible()
 
 
+@pytest.mark.host
 async def test_an_announcement_room_is_read_only_for_a_student(at_a_browser, server):
     code = (
         "from chat import rooms; from chat.models import User; "
@@ -293,6 +301,7 @@ async def test_an_announcement_room_is_read_only_for_a_student(at_a_browser, ser
         await expect(contents(bob)).to_have_text(["No school on Friday"])
 
 
+@pytest.mark.host
 async def test_nothing_that_anybody_types_is_markup(at_a_browser, server):
     attack = '"><img src=x onerror=alert(1)><script>alert(1)</script>{{7*7}}</script>'
     server.manage("create_user", "mallory", "--name", attack, "--password-stdin", stdin="a good long passphrase\n")
@@ -345,12 +354,25 @@ async def test_the_language_is_hers_to_choose(at_a_browser, room):
         await expect(alice.get_by_placeholder("Écrivez un message…")).to_be_visible()
 
 
+@pytest.mark.host
 async def test_a_wrong_password_is_told_in_her_language(at_a_browser):
     async with at_a_browser(locale="fr-FR") as page:
         await page.get_by_label("Nom d’utilisateur").fill("alice")
         await page.get_by_label("Mot de passe").fill("wrong")
         await page.get_by_role("button", name="Se connecter").click()
         await expect(page.get_by_role("alert")).to_contain_text("n’est pas bon")
+
+
+async def test_what_records_fits_a_phone(at_a_browser, room):
+    phone = {"viewport": {"width": 360, "height": 640}, "permissions": ["microphone"]}
+    async with at_a_browser("alice", "fr-FR", **phone) as alice:
+        await alice.locator(f"[data-room='{room}']").click()
+        await alice.locator("#record").click()
+        await expect(alice.locator("#recorded")).to_have_text("0:01")
+        for part in (".dot", "#recorded", "#cancel-recording", "#stop-recording"):
+            await expect(alice.locator(f"#recording {part}")).to_be_in_viewport(ratio=1)
+        await alice.locator("#cancel-recording").click()
+        await expect(alice.locator("#recording")).to_be_hidden()
 
 
 async def test_on_a_phone_one_half_is_shown_at_a_time(at_a_browser, room):
@@ -374,6 +396,7 @@ async def enter_on_phone(page, room):
     await expect(page.locator("#conversation")).to_be_visible()
 
 
+@pytest.mark.host
 async def test_signing_out_ends_it(at_a_browser):
     async with at_a_browser("alice") as alice:
         await alice.locator("#me summary").click()
@@ -382,6 +405,7 @@ async def test_signing_out_ends_it(at_a_browser):
         await expect(alice.get_by_role("button", name="Sign in")).to_be_visible()
 
 
+@pytest.mark.host
 async def test_three_at_once_all_see_the_same(at_a_browser, room):
     async with at_a_browser("alice") as alice, at_a_browser("bob") as bob, at_a_browser("carol") as carol:
         pages = (alice, bob, carol)

@@ -1,10 +1,11 @@
 """Servers and people for the tests over the wire."""
 
+import log_lines
 import pytest
 from api import Api
 from school import School
 from services import PostgreSQL, Redis
-from target import DEMO, UVICORN, Target, salon
+from target import DEMO, UVICORN, on, salon
 
 from instance import Instance
 
@@ -14,8 +15,9 @@ HOST = Instance.of_molecule()
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory):
     """One process with SQLite and the channel layer in memory: what `make run` starts."""
-    with salon(tmp_path_factory.mktemp("embedded"), {}, command=DEMO) as target:
+    with salon(directory := tmp_path_factory.mktemp("embedded"), {"SALON_LOG_LEVEL": "DEBUG"}, command=DEMO) as target:
         yield target
+        log_lines.check(target, directory)
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +30,10 @@ def backends():
 @pytest.fixture(scope="session")
 def services(tmp_path_factory, backends):
     """Two processes with PostgreSQL and Redis between them."""
-    with salon(tmp_path_factory.mktemp("services"), backends, processes=2) as target:
+    directory = tmp_path_factory.mktemp("services")
+    with salon(directory, {**backends, "SALON_LOG_LEVEL": "DEBUG"}, processes=2) as target:
         yield target
+        log_lines.check(target, directory)
 
 
 @pytest.fixture(scope="session")
@@ -45,12 +49,7 @@ def target(request):
     if request.param != "host":
         yield request.getfixturevalue(request.param)
         return
-    host = Target(
-        urls=[f"https://{HOST.domain}"],
-        manage_command=["docker", "exec", "--interactive", HOST.name, "salon"],
-        authority=HOST.authority,
-        address=HOST.address,
-    )
+    host = on(HOST)
     yield host
     host.close()
 

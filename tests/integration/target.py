@@ -166,6 +166,16 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def on(instance):
+    """The Salon of a test host, as its people reach it: by nginx and TLS."""
+    return Target(
+        urls=[f"https://{instance.domain}"],
+        manage_command=["docker", "exec", "--interactive", instance.name, "salon"],
+        authority=instance.authority,
+        address=instance.address,
+    )
+
+
 @contextmanager
 def running(command, log, **options):
     """A program that runs during the block; its output goes to the file `log`."""

@@ -204,7 +204,7 @@ async def test_everybody_is_told_at_once_and_the_log_once(two, trio, database):
             assert (await client.expect("message"))["data"]["content"] == "back"
         assert said(two, "The database does not answer") == [1, 1]
         assert said(two, "The database answers again, after") == [1, 1]
-        assert said(two, " (ERROR|WARNING) ") == [2, 2]
+        assert said(two, '"level":"(error|warning)"') == [2, 2]
 
 
 def test_pages_say_so_and_the_log_says_it_once(two, trio, database):
@@ -226,8 +226,8 @@ def test_pages_say_so_and_the_log_says_it_once(two, trio, database):
     database.start()
     wait_until(lambda: two.ready(0)[0] == 200, "it to be ready")
     assert [boss.get(page)[0] for page in pages] == [200, 302, 200, 200, 302]
-    assert sum(said(two, " (ERROR|WARNING) ")) == 2
-    assert said(two, "Traceback") == [0, 0]
+    assert sum(said(two, '"level":"(error|warning)"')) == 2
+    assert said(two, '"trace"') == [0, 0]
 
 
 def test_a_page_that_is_under_way_when_the_database_hangs_is_answered(two, database):

@@ -7,6 +7,7 @@ import redis
 from api import Api, File
 from client import connected, in_the_room
 from school import School
+from scrape import scraped
 from services import Redis
 from target import salon
 
@@ -75,6 +76,9 @@ async def test_the_last_message_before_a_silence_does_not_wait_for_the_next(two,
         for client in (writer, near, far):
             assert await heard(client, 3) == ["one", "two", "three"]
         allow_publishing(channel_layer)
+        assert scraped(two, 0)['salon_channel_layer_errors_total{kind="away"}'] > 0
+        assert scraped(two, 1)["salon_gap_messages_total"] == 3
+        assert 1 <= scraped(two, 1)["salon_gaps_filled_total"] <= 3
         await writer.say(trio[-1], "four")
         for client in (writer, near, far):
             assert await heard(client, 1) == ["four"]

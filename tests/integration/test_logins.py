@@ -296,7 +296,7 @@ class TestLog:
         action = {"action": "delete_selected", "_selected_action": made, "post": "yes"}
         assert browser.submit("/admin/chat/user/", action)[0] == 302
         told = log(deployed)
-        line = rf"chat.admin: '{operator}' \(\d+\) at 192.0.2.70 has %s chat.User {made}%s\n"
+        line = rf"\"message\":\"'{operator}' \(\d+\) at 192.0.2.70 has %s chat.User {made}%s\""
         assert re.search(line % ("added", ""), told)
         assert re.search(line % ("changed", "; password"), told)
         assert re.search(line % ("deleted", ""), told)

@@ -21,7 +21,10 @@ printf 'Package: base-files\nVersion: 99\nArchitecture: amd64\nMaintainer: x\nFi
 printf 'Origin: Debian\nLabel: Debian-Security\nSuite: stable-security\nDate: %s\nSHA256:\n %s %s Packages\n' \
     "$(LC_ALL=C date -Ru)" "$(sha256sum Packages | cut -d' ' -f1)" "$(stat -c %s Packages)" >Release
 echo 'deb [trusted=yes] file:/srv/repository ./' >/etc/apt/sources.list.d/broken.list
-apt-get -qq -o Dir::Etc::sourcelist=sources.list.d/broken.list -o Dir::Etc::sourceparts=- update
+# What looks into the lists after every update does not know how to do so where there is no other one.
+echo '#clear APT::Update::Post-Invoke-Success;' >/srv/repository/apt.conf
+apt-get -qq -c /srv/repository/apt.conf \
+    -o Dir::Etc::sourcelist=sources.list.d/broken.list -o Dir::Etc::sourceparts=- update
 """
 
 # Who asks the host goes by another clock than Ansible does.
@@ -97,7 +100,8 @@ WAYS = [
     way(
         "database",
         "systemctl stop 'postgresql@*'",
-        "systemctl start 'postgresql@*-main'",
+        # A pattern starts nothing that systemd has forgotten.
+        'for version in /etc/postgresql/*; do systemctl start "postgresql@${version##*/}-main"; done',
         "processes: nobody could be made to talk",
         *("units", "processes", "wss"),
     ),

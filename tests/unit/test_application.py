@@ -26,6 +26,7 @@ LAYERS = [
         "batches",
         "deadlines",
         "failures",
+        "follow",
         "order",
         "client",
         "services",
@@ -45,7 +46,7 @@ LAYERS = [
     {"hub"},
     {"presence"},
     {"conversation", "watch"},
-    {"consumers", "announcements", "views", "admin", "lifespan"},
+    {"consumers", "announcements", "views", "admin", "lifespan", "metrics"},
     {"api", "routing", "apps"},
 ]
 

@@ -176,7 +176,7 @@ class Person:
 
 
 def arrive(hub, *seqs):
-    hub._deliver_all([message_envelope(message(seq)) for seq in seqs])
+    hub._deliver_all([message_envelope(message(seq), 0.0) for seq in seqs])
 
 
 async def settle():

@@ -38,7 +38,7 @@ def written(monkeypatch):
 
 
 async def test_what_arrives_during_a_commit_is_the_next_batch(written):
-    log = Journal(tell=[].extend)
+    log = Journal(tell=lambda messages, moments: None)
     first = asyncio.create_task(log.append(Draft(1, SENDER, "one")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -48,7 +48,7 @@ async def test_what_arrives_during_a_commit_is_the_next_batch(written):
 
 
 async def test_one_bad_draft_takes_no_other_with_it(written):
-    log = Journal(tell=[].extend)
+    log = Journal(tell=lambda messages, moments: None)
     outcomes = await asyncio.gather(
         *(log.append(Draft(1, SENDER, content)) for content in ("good", "bad", "better")), return_exceptions=True
     )
@@ -97,7 +97,7 @@ def journal_of(monkeypatch):
 
         monkeypatch.setattr(database, "look_up", look_up)
         told = []
-        log = Journal(tell=told.extend)
+        log = Journal(tell=lambda messages, moments: told.extend(messages))
         log._line = Line(answers)
         return log, asked, told
 
@@ -309,7 +309,7 @@ async def test_who_waits_no_longer_for_what_was_stored_a_moment_ago_leaves_its_f
     monkeypatch.setattr(batches, "TOGETHER", 1)
     log, _, told = journal_of([])
     tell = log._tell
-    log._tell = lambda new: (tell(new), asyncio.get_running_loop().call_soon(log._let_nobody_wait))
+    log._tell = lambda new, moments: (tell(new, moments), asyncio.get_running_loop().call_soon(log._let_nobody_wait))
     with pytest.raises(PendingError):
         await log.append(Draft(1, SENDER, "one"))
     assert [message.content for message in told] == ["one"]

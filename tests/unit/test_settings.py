@@ -55,6 +55,12 @@ def test_a_deployed_server_passes_djangos_own_check(tmp_path):
         ({"SALON_TOKEN_LEEWAY": "nan"}, "SALON_TOKEN_LEEWAY is 'nan'"),
         ({"REDIS_URL": ""}, "REDIS_URL does not begin with one of unix://, redis://"),
         ({"REDIS_URL": "redis://host:port"}, "REDIS_URL has a host whose port is not a number from 1 to 65535"),
+        ({"SALON_LOG_LEVEL": "loud"}, "SALON_LOG_LEVEL is 'loud'; it is one of INFO, DEBUG, WARNING, ERROR."),
+        ({"SALON_LOG_FORMAT": "xml"}, "SALON_LOG_FORMAT is 'xml'; it is one of auto, json, text."),
+        ({"SALON_METRICS_TOKEN": "short"}, "SALON_METRICS_TOKEN has 5 characters; give it at least 32."),
+        ({"SALON_METRICS_NETWORKS": "office"}, "SALON_METRICS_NETWORKS has 'office'; it holds addresses"),
+        ({"SENTRY_DSN": "sentry.example"}, "SENTRY_DSN is not like https://KEY@sentry.example/1"),
+        ({"SENTRY_DSN": "https://k@s.example/1", "SENTRY_TRACES_SAMPLE_RATE": "2"}, "it is a number from 0 to 1"),
         ({"SALON_TOKEN_CREATES_PEOPLE": "perhaps"}, "SALON_TOKEN_CREATES_PEOPLE is 'perhaps'; it is on or off"),
     ],
 )

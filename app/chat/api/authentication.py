@@ -10,6 +10,7 @@ from chat import auth
 from chat.auth import Identity
 from chat.models import User
 from chat.protocol import ChatError, ErrorCode
+from salon import logs
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -23,7 +24,9 @@ class TokenAuthentication(BaseAuthentication):
                 if error.code is ErrorCode.UNAVAILABLE:
                     raise
                 raise AuthenticationFailed(error.sentence, error.code) from None
-            return User.objects.get(pk=identity.person.id), identity
+            user = User.objects.get(pk=identity.person.id)
+            logs.is_for(user.pk)
+            return user, identity
         return None
 
     def authenticate_header(self, request: Request) -> str:

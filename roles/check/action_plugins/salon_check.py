@@ -495,10 +495,9 @@ def _kept(path: Path, text: str) -> Path:
 
 
 def _look(words: Sequence[str]) -> dict[str, Any]:
-    environment = {
-        **os.environ,
+    # What else an operator has turned on would write into what is read here; to name nothing is an error.
+    environment = {name: value for name, value in os.environ.items() if name != "ANSIBLE_CALLBACKS_ENABLED"} | {
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        "ANSIBLE_CALLBACKS_ENABLED": "",
         "ANSIBLE_DEPRECATION_WARNINGS": "0",
     }
     try:
