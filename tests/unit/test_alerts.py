@@ -5,9 +5,8 @@ import subprocess
 from dataclasses import dataclass
 
 import pytest
-import yaml
 import test_bundle
-from test_bundle import ROOT
+import yaml
 
 render = test_bundle.TestTemplates().render
 
@@ -217,14 +216,14 @@ def test_of_each_it_is_tested_that_it_fires_and_that_it_does_not(rules):
 
 
 def test_each_says_what_it_means_and_leads_to_what_to_do(rules):
-    page = (ROOT / "docs/monitoring.md").read_text()
+    page = (test_bundle.ROOT / "docs/monitoring.md").read_text()
     headings = {heading.lower() for heading in re.findall(r"^#{2,3} (\w+)$", page, re.MULTILINE)}
     for rule in alerts(rules):
         told = rule["annotations"]
         assert told["summary"]
         assert told["description"]
         page_path, _, heading = told["runbook_url"].partition("#")
-        assert (ROOT / page_path).is_file()
+        assert (test_bundle.ROOT / page_path).is_file()
         assert heading in headings, rule["alert"]
 
 
