@@ -160,8 +160,9 @@ bench-soak: .venv/tests ## A million deliveries and 50,000 visits: does memory g
 	$(BIN)/python tests/load --only soak --contenders a $(BENCH)
 
 .PHONY: docs
-docs: .venv/tests ## Write docs/variables.md from what the roles say of themselves
+docs: .venv/tests ## Write docs/variables.md from what the roles say, and docs/grafana.json from the admin's pictures
 	$(BIN)/python docs/variables.py
+	$(BIN)/python docs/grafana.py
 
 .PHONY: format
 format: .venv/tests ## Let ruff write what it would complain about

@@ -104,6 +104,10 @@ FORMATS = {
         (r"([1-9]\d*(ms|s|m|h|d|w|y))+", "is a span of time like 30s, 4h or 30d"),
     ),
     "monitoring_retention_size": (r"[1-9]\d*(MB|GB|TB)", "is a size like 2GB"),
+    "daphne_prometheus_url": (
+        r"(http://[^/\s']+|unix:/[^\s']+)?",
+        "is like http://127.0.0.1:9090 or unix:/run/prometheus.sock",
+    ),
     "daphne_token_issuer": (r"[^\s'\\$`]*", "is what a token's `iss` says, without spaces or any of ' \\ $ `"),
     "daphne_token_audience": (r"[^\s'\\$`]*", "is what a token's `aud` says, without spaces or any of ' \\ $ `"),
 }
