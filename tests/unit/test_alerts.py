@@ -1,5 +1,6 @@
 """What Prometheus makes of numbers: every alert, by what fires it and by what does not, as promtool works it out."""
 
+import hashlib
 import re
 import subprocess
 from dataclasses import dataclass
@@ -311,3 +312,39 @@ class TestDoor:
     def test_nothing_of_it_is_on_a_host_that_nobody_watches(self, path, sign):
         assert sign not in render(path)
         assert sign in render(path, preflight_watched=True)
+
+
+class TestRoles:
+    """A role is given what is its own, and what the inventory and the first plays say."""
+
+    @pytest.mark.parametrize(
+        "declared",
+        [each for each in test_bundle.managed.files() if each.role in test_bundle.managed.WATCHING],
+        ids=lambda declared: declared.path,
+    )
+    def test_it_needs_nothing_of_another_role(self, declared, monkeypatch):
+        monkeypatch.setattr(test_bundle, "SERVING_ROLES", [test_bundle.ROOT / "roles" / declared.role])
+        kinds = ["node", "nginx", "redis", "postgres", "salon"]
+        assert render(declared.path.lstrip("/"), preflight_watched=True, preflight_watched_kinds=kinds)
+
+    def test_they_agree_on_what_both_need(self):
+        given = {"preflight_watched": True}
+        redis, exporter = (
+            render(path, **given) for path in ("etc/redis/redis.conf", "etc/default/prometheus-redis-exporter")
+        )
+        password = re.search(r"PASSWORD='(\w+)'", exporter)[1]
+        assert f"user salon_monitoring on #{hashlib.sha256(password.encode()).hexdigest()} " in redis
+        assert "--redis.user=salon_monitoring" in exporter
+        assert re.search(r"unixsocket (\S+)", redis)[1] == re.search(r"unix://(\S+)", exporter)[1]
+        place = re.search(r"host=\S+ user=(\w+) dbname=(\w+)", render("etc/default/prometheus-postgres-exporter"))
+        assert f"local   {place[2]}   {place[1]}  peer map=salon" in render("etc/salon/pg_hba.conf", **given)
+        assert re.search(r"salon +prometheus +(\w+)", render("etc/salon/pg_ident.conf", **given))[1] == place[1]
+        port = re.search(
+            r"scrape-uri=http://127.0.0.1:(\d+)/", render("etc/default/prometheus-nginx-exporter", **given)
+        )[1]
+        assert f"listen 127.0.0.1:{port};" in render("etc/nginx/conf.d/salon.conf", **given)
+        door = render("etc/systemd/system/salon-exporters.service", preflight_watched_kinds=["node", "salon"])
+        assert (
+            f"SupplementaryGroups={re.search('SocketGroup=(.+)', render('etc/systemd/system/daphne@.socket'))[1]}"
+            in door
+        )
