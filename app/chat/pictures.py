@@ -19,7 +19,7 @@ TIMEOUT = 3.0
 """Seconds that Prometheus may take for one picture."""
 
 POINTS = 180
-WIDTH, HEIGHT = 560, 190
+WIDTH, HEIGHT = 640, 190
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 10, 24
 COLORS = ("#2f7ed8", "#d9730d", "#3a9d5d", "#c0392b", "#8e5bbf", "#8a8a2b", "#1f9aa8", "#b0567a")
 
@@ -237,6 +237,6 @@ def _lines(lines: Sequence[Drawn], place: Callable[[Point], str]) -> Iterator[st
 
 def _names(lines: Sequence[Drawn], unit: str) -> Iterator[str]:
     for number, (name, points) in enumerate(lines):
-        x, y = LEFT + number % 3 * 165, HEIGHT + 10 + number // 3 * 18
+        x, y = LEFT + number % 3 * 188, HEIGHT + 10 + number // 3 * 18
         yield f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{COLORS[number % len(COLORS)]}"/>'
         yield f'<text x="{x + 14}" y="{y}">{escape(name)}: {amount(points[-1][1], unit)}</text>'

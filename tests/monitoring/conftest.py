@@ -80,5 +80,10 @@ def place(watched) -> Instance:
 @pytest.fixture(scope="session")
 def well(watched):
     """Once Prometheus has seen everything, and nothing is wrong."""
-    wait_until(lambda: not [each for each in watched.firing() if each != ("Heartbeat",)], "a host that is well", 180)
+
+    def wrong() -> set[tuple[str, ...]]:
+        # The clock of a container is that of the machine below, which is somebody else's.
+        return watched.firing() - {("Heartbeat",), ("ClockWrong",)}
+
+    wait_until(lambda: not wrong() and watched.firing(), "a host that is well", 180)
     return time.time()

@@ -85,7 +85,7 @@ def test_a_line_for_each_process(prometheus):
 
 def test_a_line_is_where_its_values_are():
     root = parsed(svg(ONE, [("a", [(0.0, 0.0), (50.0, 1.0), (100.0, 0.5)])], 0, 100))
-    assert root.find("{*}polyline").get("points") == "64.0,166.0 306.0,10.0 548.0,88.0"
+    assert root.find("{*}polyline").get("points") == "64.0,166.0 346.0,10.0 628.0,88.0"
 
 
 def test_nothing_at_all_is_a_picture_too():
