@@ -262,9 +262,9 @@ class TestAlertmanager:
             "monitoring_mail_to": ["a@example.org", "b@example.org"],
             "monitoring_smtp_server": "mail.example.org:587",
         }
-        login = {"monitoring_smtp_user": "salon", "monitoring_smtp_password": 'it\'s "quoted": #1'}
-        told = self.configuration(**given, **login)
-        assert told["global"]["smtp_auth_password"] == login["monitoring_smtp_password"]
+        awkward = 'it\'s "quoted": #1'
+        told = self.configuration(**given, monitoring_smtp_user="salon", monitoring_smtp_password=awkward)
+        assert told["global"]["smtp_auth_password"] == awkward
         assert told["global"]["smtp_require_tls"] is True
         [team, heartbeat] = told["receivers"]
         assert [each["to"] for each in team["email_configs"]] == ["a@example.org", "b@example.org"]
