@@ -58,7 +58,9 @@ class Watched:
 def known(labels: dict[str, str]) -> tuple[str, ...]:
     """An alert's name, and what it is about beyond its host."""
     about = [labels[name] for name in ("process", "service", "name") if name in labels]
-    return labels["alertname"], *(about or [labels["job"]] * (labels["alertname"] == "ExporterDown"))
+    if labels["alertname"] == "ExporterDown":
+        about.append(labels["job"])
+    return labels["alertname"], *about
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,11 @@ BROKEN_RULES = """
 cp -p /etc/prometheus/salon-alerts.yml /root; echo : >/etc/prometheus/salon-alerts.yml; systemctl reload prometheus
 """
 
+CERTIFICATE_AGAIN = """
+mv /root/salon.pem /etc/salon/tls/salon.pem; systemctl reload nginx; sleep 1; systemctl start salon-ages
+"""
+LET_GO = "systemctl stop held-up; kill -CONT $(systemctl show -P MainPID daphne@2)"
+
 ROUNDS = {
     "services": [
         # Its socket too: systemd starts a process again as soon as somebody asks for it.
@@ -69,46 +74,33 @@ ROUNDS = {
         stop("prometheus-node-exporter", "ExporterDown", "node"),
         stop("prometheus-postgres-exporter", "ExporterDown", "postgres"),
     ],
-    "database": [
-        stop("postgresql@$(ls /etc/postgresql)-main", "DatabaseDown"),
-        stop("prometheus-nginx-exporter", "ExporterDown", "nginx"),
-        stop("prometheus-redis-exporter", "ExporterDown", "redis"),
-        Fault(
-            ("CertificateEnds",),
-            SHORT_CERTIFICATE,
-            "mv /root/salon.pem /etc/salon/tls/salon.pem; systemctl reload nginx; sleep 1; systemctl start salon-ages",
-        ),
-        Fault(
-            ("UnitFailed", "salon-broken.service"),
-            "systemd-run --unit salon-broken false",
-            "systemctl reset-failed salon-broken",
-        ),
-        # Its own cause is told.
-        Fault(
-            ("ErrorRate",),
-            ASKERS,
-            "systemctl stop askers",
-            within=240,
-            is_told=False,
-        ),
-    ],
-    "the rest": [
+    "the database, and what else fails": [
+        # The last to be brought back: a backup needs the database.
         Fault(
             ("BackupFailed", "salon-backup.service"),
             "chmod 000 /var/backups/salon; systemctl start salon-backup || true",
             "chmod 700 /var/backups/salon; systemctl start salon-backup",
+        ),
+        stop("postgresql@$(ls /etc/postgresql)-main", "DatabaseDown"),
+        stop("prometheus-nginx-exporter", "ExporterDown", "nginx"),
+        stop("prometheus-redis-exporter", "ExporterDown", "redis"),
+        Fault(("CertificateEnds",), SHORT_CERTIFICATE, CERTIFICATE_AGAIN),
+        Fault(
+            ("UnitFailed", "salon-broken.service"),
+            "systemd-run --unit salon-broken false",
+            "systemctl reset-failed salon-broken",
         ),
         Fault(
             ("RulesBroken",),
             BROKEN_RULES,
             "cp -p /root/salon-alerts.yml /etc/prometheus; systemctl reload prometheus",
         ),
-        Fault(
-            ("EventLoopLag", "daphne@2"),
-            HELD_UP,
-            "systemctl stop held-up; kill -CONT $(systemctl show -P MainPID daphne@2)",
-            within=240,
-        ),
+    ],
+    "too much to do": [
+        Fault(("EventLoopLag", "daphne@2"), HELD_UP, LET_GO, within=240),
+        # Its own cause is told.
+        stop("postgresql@$(ls /etc/postgresql)-main", "DatabaseDown"),
+        Fault(("ErrorRate",), ASKERS, "systemctl stop askers", within=240, is_told=False),
     ],
     "the host": [stop("salon-exporters", "HostDown")],
 }
@@ -128,9 +120,9 @@ class TestSight:
     def test_every_rule_is_loaded_and_can_be_worked_out(self, watched, well):
         written = yaml.safe_load(watched.shell("cat /etc/prometheus/salon-alerts.yml"))
         rules = [rule for group in watched.prometheus("rules")["groups"] for rule in group["rules"]]
-        assert [rule["name"] for rule in rules] == [
+        assert sorted(rule["name"] for rule in rules) == sorted(
             rule["alert"] for group in written["groups"] for rule in group["rules"]
-        ]
+        )
         assert {rule["health"] for rule in rules} == {"ok"}
 
     @pytest.mark.parametrize(
@@ -143,7 +135,7 @@ class TestSight:
             "node_systemd_unit_state",
             "salon_certificate_end_timestamp_seconds > time()",
             "salon_backup_timestamp_seconds > 0",
-            "node_filesystem_avail_bytes{mountpoint='/'}",
+            "node_filesystem_avail_bytes",
             "node_timex_sync_status",
             "pg_stat_database_xact_commit{datname='salon'}",
         ],
@@ -183,7 +175,7 @@ class TestDoor:
         ask = "runuser -u prometheus -- psql -h /run/postgresql -U salon_monitoring salon -At 2>&1 || true"
         assert watched.shell(ask, given="SELECT count(*) > 0 FROM pg_stat_activity") == "t"
         for table in ("chat_chatmessage", "chat_user"):
-            assert "permission denied" in watched.shell(ask, given=f"TABLE {table}")
+            assert "permission denied" in watched.shell(ask, given=f"TABLE public.{table}")
 
 
 class TestHost:

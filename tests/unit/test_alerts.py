@@ -109,6 +109,7 @@ CASES = [
         CHAT | WARNING | {"name": "nginx.service", "state": "failed"},
     ),
     Case("UnitFailed", {UNIT % "nginx.service": "0x40"}, None),
+    Case("UnitFailed", {UNIT % "salon-backup.service": "0x5 1x35"}, None),
     Case("ErrorRate", EVENTS | {REQUESTS % "500": "0+10x40", REQUESTS % "200": "0+1x40"}, CHAT | CRITICAL),
     Case("ErrorRate", EVENTS | {ERRORS % "unavailable": "0+10x40"}, CHAT | CRITICAL),
     Case("ErrorRate", EVENTS | {REQUESTS % "500": "0+4x40", REQUESTS % "200": "0+100x40"}, None),
