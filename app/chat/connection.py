@@ -62,7 +62,8 @@ class Attendance:
 class Connection:
     """Who a WebSocket belongs to, the rooms it has joined, and the way to it.
 
-    `socket` is the server's direct way, where it has one; without it everything goes through ASGI's `send`, in order.
+    `name` is what the log calls it. `socket` is the server's direct way, where it has one; without it everything goes
+    through ASGI's `send`, in order.
     """
 
     __slots__ = (
@@ -80,9 +81,11 @@ class Connection:
         "typing",
     )
 
-    def __init__(self, send: Callable[[dict], Awaitable[None]], socket: Socket | None = None) -> None:
+    def __init__(
+        self, send: Callable[[dict], Awaitable[None]], socket: Socket | None = None, name: str | None = None
+    ) -> None:
         self.since = time.monotonic()
-        self.caller = Caller("connection", f"{_PROCESS}{next(_numbers):x}")
+        self.caller = Caller("connection", name or f"{_PROCESS}{next(_numbers):x}")
         self.identity: Identity | None = None
         self.status: Status = "online"
         self.rooms: dict[int, Attendance] = {}

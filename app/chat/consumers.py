@@ -67,7 +67,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         direct = scope.get("extensions", {}).get("salon.direct")
         self.scope = scope
         self.base_send = send
-        self.connection = Connection(send, direct["socket"] if direct else None)
+        name = next((value.decode("latin1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+        self.connection = Connection(send, direct["socket"] if direct else None, logs.request_name(name))
         self._deadline: Deadline | None = None
         self._events = Bucket(settings.LIMITS["events"])
         self._patience = Bucket(settings.LIMIT_PATIENCE)

@@ -1,7 +1,6 @@
 """Each request over HTTP: a line in the log, and what it is called in the lines that are written on its behalf."""
 
 import logging
-import re
 import secrets
 import time
 
@@ -10,15 +9,13 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
 from salon import measures
-from salon.logs import Caller, about, caller
+from salon.logs import Caller, about, caller, request_name
 from salon.pages import Answer
 
 logger = logging.getLogger(__name__)
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 KNOWN_METHODS = (*SAFE, "POST", "PUT", "PATCH", "DELETE")
-REQUEST_ID = re.compile(r"[0-9a-f]{32}")
-"""What nginx calls a request."""
 
 
 @sync_and_async_middleware
@@ -47,8 +44,8 @@ def access(get_response: Answer) -> Answer:
 
 
 def _began(request: HttpRequest) -> float:
-    name = request.META.get("HTTP_X_REQUEST_ID", "")
-    caller.set(Caller("request", name if REQUEST_ID.fullmatch(name) else secrets.token_hex(16)))
+    name = request_name(request.META.get("HTTP_X_REQUEST_ID", "")) or secrets.token_hex(16)
+    caller.set(Caller("request", name))
     return time.perf_counter()
 
 

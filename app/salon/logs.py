@@ -36,6 +36,8 @@ COLOURS = {logging.DEBUG: "2", logging.INFO: "32", logging.WARNING: "33", loggin
 QUOTES_VALUES = (ValueError, LookupError, DataError, InternalError)
 """Exceptions that say what was wrong by quoting it; what is decoded, validated or looked up may be somebody's words."""
 
+REQUEST_NAME = re.compile(r"[0-9a-f]{32}")
+
 SECRET = re.compile(
     r"eyJ[\w-]{4,}(?:\.[\w-]+)*"  # a JWT, whole or cut off
     r"|(?i:\b(?:bearer|basic)\s+)[^\s\"',]+"
@@ -64,6 +66,11 @@ def is_for(user_id: int | None) -> None:
     """It is known for whom this is done."""
     if who := caller.get():
         who.user = user_id
+
+
+def request_name(text: str) -> str | None:
+    """What a proxy calls a request, if that is a name as nginx gives it: nobody writes into the log by a header."""
+    return text if REQUEST_NAME.fullmatch(text) else None
 
 
 def nobodys() -> Context:

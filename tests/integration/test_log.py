@@ -52,15 +52,15 @@ async def test_a_visit_can_be_told_from_beginning_to_end(target, school):
     assert (closed["level"], closed["outcome"], closed["received"]) == ("info", "1000", 6)
     assert 0 < opened["duration"] < closed["duration"] < 60
     events = of(target, ann, event="event.received", connection=opened["connection"])
-    told = [(line["level"], line["type"], line["room"], line["outcome"]) for line in events]
+    told = [(line["level"], line["type"], line.get("room"), line["outcome"]) for line in events]
     assert told == [
         ("debug", "join_room", room, "ok"),
+        ("debug", "ping", None, "ok"),
         # Of a kind, the first is news.
         ("info", "leave_room", 999999999, "not_joined"),
         ("debug", "leave_room", 999999999, "not_joined"),
         ("debug", "leave_room", 999999999, "not_joined"),
         ("debug", "message", room, "ok"),
-        ("debug", "ping", None, "ok"),
     ]
 
 
@@ -83,6 +83,22 @@ async def test_a_call_is_told_by_its_route(target, school):
         ("info", "GET", "/chats/rooms/<str:key>/", 999999999, "404"),
     ]
     assert len({line["request"] for line in of(target, ben, event="request.answered")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_taken"), [("0123456789abcdef" * 2, True), ("Made up by a visitor", False), ("f" * 31, False)]
+)
+async def test_it_calls_a_request_as_nginx_does(embedded, sent, is_taken):
+    person = School(embedded).person()
+    headers = {"X-Request-ID": sent}
+    async with connected(embedded, person.token, additional_headers=headers) as client:
+        await client.settle()
+    [opened] = of(embedded, person, event="connection.opened")
+    assert (opened["connection"] == sent) == is_taken
+    authorized = headers | {"Authorization": f"Bearer {person.token}"}
+    assert embedded.request("GET", "/chats/rooms/", headers=authorized)[0] == 200
+    [answered] = of(embedded, person, event="request.answered")
+    assert (answered["request"] == sent) == is_taken
 
 
 async def test_a_refused_token_is_told_without_the_token(services):

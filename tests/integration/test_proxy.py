@@ -307,6 +307,7 @@ class TestAddresses:
             "X-Real-IP": address,
             "X-Forwarded-Proto": "ftp",
             "X-Forwarded-Host": "x",
+            "X-Request-ID": "0" * 32,
         }
         return json.loads(nginx.ask("/", headers=headers)[2])
 
@@ -315,7 +316,11 @@ class TestAddresses:
         told = self.spoofed(nginx)
         assert (told["X-Forwarded-For"], told["X-Forwarded-Proto"]) == ("127.0.0.1", "https")
         assert not {"X-Real-IP", "X-Forwarded-Host"} & set(told)
-        assert nginx.entry(path="/")["address"] == "127.0.0.1"
+        entry = nginx.entry(path="/")
+        assert entry["address"] == "127.0.0.1"
+        # Its name in the log is that in the application's.
+        assert re.fullmatch("[0-9a-f]{32}", entry["request"])
+        assert told["X-Request-ID"] == entry["request"] != "0" * 32
 
     def test_a_trusted_proxy_is_believed(self, proxy):
         nginx = proxy(nginx_trusted_proxies=["127.0.0.1", "192.0.2.0/24"])

@@ -221,9 +221,9 @@ def test_at_a_terminal_it_is_for_a_person(logger):
     assert "\x1b" not in logs.TextFormatter(has_colours=False).format(records[0])
 
 
-def printed(environment, program):
+def printed(environment, program, before=""):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SALON_LOG")}
-    program = f"import django; django.setup(); import logging; {program}"
+    program = f"{before}import django; django.setup(); import logging; {program}"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**kept, **environment},
@@ -251,6 +251,15 @@ def test_the_level_is_the_operators_and_who_is_followed_is_told(level, expected)
     found = [json.loads(each) for each in printed({"SALON_LOG_LEVEL": level, **pythonpath}, PROGRAM)]
     followed = ["info chat.follow", "warning chat.follow"]
     assert [f"{each['level']} {each['logger']}" for each in found] == expected + followed
+
+
+def test_the_journal_learns_how_bad_it_is():
+    """sd-daemon(3): so `journalctl --priority err` finds what is an error."""
+    pythonpath = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    to_journal = "import os; found = os.fstat(2); os.environ['JOURNAL_STREAM'] = f'{found.st_dev}:{found.st_ino}'; "
+    lines = printed(pythonpath, "[logging.getLogger('chat').log(l, 'x') for l in (20, 30, 40)]", before=to_journal)
+    assert [line[: line.index("{")] for line in lines] == ["<6>", "<4>", "<3>"]
+    assert [json.loads(line[3:])["level"] for line in lines] == ["info", "warning", "error"]
 
 
 class TestFollow:
