@@ -39,10 +39,11 @@ lint: .venv/tests ## ruff, bandit, ansible-lint and hadolint
 	$(BIN)/hadolint Dockerfile
 # Of a line with several strings, bandit tells of each in which an exception was not needed: that is left out.
 # Templates, and Python all the same.
-PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 templates/usr/local/sbin/salon-release.j2 templates/usr/local/sbin/salon-backup.j2 molecule/certificates/templates/refuser.py.j2
+PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 templates/usr/local/sbin/salon-release.j2 templates/usr/local/sbin/salon-backup.j2 templates/usr/local/sbin/salon-ages.j2 molecule/certificates/templates/refuser.py.j2
 
 .PHONY: unit
 unit: .venv/tests ## Tests without a server
+	tests/system-packages promtool
 	$(BIN)/pytest tests/unit --numprocesses 2 --dist worksteal
 
 .PHONY: fuzz
@@ -144,6 +145,10 @@ restore: .venv/tests ## Back up a Debian 12, restore on a Debian 13, and see tha
 	tests/host/docker-engine run env DEBIAN=bookworm tests/host/prepared env DEBIAN=trixie tests/host/prepared \
 		tests/host/summed-up molecule test --scenario-name restore
 
+.PHONY: monitoring
+monitoring: .venv/tests ## A host that is watched: stop each of its services, and see that somebody is told (ten minutes)
+	tests/host/docker-engine run tests/host/prepared tests/host/summed-up molecule test --scenario-name monitoring
+
 .PHONY: bench
 bench: .venv/tests ## Measure Salon beside others, in three minutes (BENCH="--only rooms-of-100 --contenders a,d")
 	tests/system-packages postgresql redis gcc
@@ -160,8 +165,9 @@ bench-soak: .venv/tests ## A million deliveries and 50,000 visits: does memory g
 	$(BIN)/python tests/load --only soak --contenders a $(BENCH)
 
 .PHONY: docs
-docs: .venv/tests ## Write docs/variables.md from what the roles say of themselves
+docs: .venv/tests ## Write docs/variables.md from what the roles say, and docs/grafana.json from the admin's pictures
 	$(BIN)/python docs/variables.py
+	$(BIN)/python docs/grafana.py
 
 .PHONY: format
 format: .venv/tests ## Let ruff write what it would complain about

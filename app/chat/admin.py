@@ -21,6 +21,7 @@ Message = list[dict] | str
 """What Django writes down of a change."""
 
 admin.site.site_header = admin.site.site_title = "Salon"
+admin.site.index_template = "chat/admin_index.html"
 
 logger = logging.getLogger(__name__)
 

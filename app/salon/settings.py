@@ -32,6 +32,7 @@
 | `SALON_ACCEL_LOCATION` | where nginx has the files of messages: `/_files/`; without it Salon sends them | none |
 | `SALON_METRICS_NETWORKS` | addresses and networks that see `/metrics` over a proxy, comma-separated | none |
 | `SALON_METRICS_TOKEN` | a bearer token that opens `/metrics` from everywhere, at least 32 characters | none |
+| `PROMETHEUS_URL` | the Prometheus whose numbers the admin shows: `http://host:port`, or `unix:/path` | none |
 | `SENTRY_DSN` | where errors are reported (Sentry); without it, nowhere | none |
 | `SENTRY_ENVIRONMENT` | what this server is called there | `production`; embedded: `development` |
 | `SENTRY_TRACES_SAMPLE_RATE` | of how many requests and events it is reported how long they took, 0 to 1 | `0` |
@@ -48,6 +49,7 @@ import ipaddress
 import logging
 import math
 import os
+import re
 import secrets
 import tempfile
 from dataclasses import dataclass
@@ -251,6 +253,11 @@ METRICS_NETWORKS = _networks("SALON_METRICS_NETWORKS")
 METRICS_TOKEN = _secret("SALON_METRICS_TOKEN") or None
 if METRICS_TOKEN and len(METRICS_TOKEN) < 32:
     raise ImproperlyConfigured(f"SALON_METRICS_TOKEN has {len(METRICS_TOKEN)} characters; give it at least 32.")
+PROMETHEUS_URL = os.environ.get("PROMETHEUS_URL") or None
+if PROMETHEUS_URL and not re.fullmatch(r"http://[^/\s]+|unix:/\S+", PROMETHEUS_URL):
+    raise ImproperlyConfigured(
+        f"PROMETHEUS_URL is {PROMETHEUS_URL!r}; it is like http://127.0.0.1:9090 or unix:/run/prometheus.sock."
+    )
 # The directory of a release is called by its id (`/opt/salon/releases/<id>/app`).
 RELEASE = BASE_DIR.parent.name if BASE_DIR.parent.parent.name == "releases" else __version__
 

@@ -6,7 +6,7 @@ from django.urls import include, path
 from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from chat import client, logins, metrics, views
+from chat import client, logins, metrics, pictures_page, views
 
 login = auth_views.LoginView.as_view(authentication_form=logins.LoginForm, redirect_authenticated_user=True)
 admin.site.login_form = logins.AdminLoginForm
@@ -17,6 +17,7 @@ urlpatterns = [
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("language/", set_language, name="language"),
     path("admin/login/", logins.throttled(admin.site.login)),
+    path("admin/pictures/", admin.site.admin_view(pictures_page.answer), name="pictures"),
     path("admin/", admin.site.urls),
     path("chats/", include("chat.api.urls")),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="openapi", template_name="chat/docs.html"), name="docs"),

@@ -21,9 +21,15 @@ class Managed:
     """A file that is there on the hosts which have this one; empty: all have it."""
 
 
-def _declared(kind: str) -> Iterator[Managed]:
+WATCHING = ("exporters", "monitoring")
+"""Roles that only a host has which somebody watches."""
+
+
+def _declared(kind: str, *, unwatched: bool) -> Iterator[Managed]:
     for file in sorted(ROOT.glob("roles/*/vars/main.yml")):
         role = file.parents[1].name
+        if unwatched and role in WATCHING:
+            continue
         defaults = yaml.safe_load((file.parents[1] / "defaults/main.yml").read_text())
         for name, entries in yaml.safe_load(file.read_text()).items():
             if not (name.startswith(f"{role}_") and name.endswith(f"_{kind}")):
@@ -36,12 +42,13 @@ def _declared(kind: str) -> Iterator[Managed]:
                 )
 
 
-def files() -> list[Managed]:
-    return list(_declared("files"))
+def files(*, unwatched: bool = False) -> list[Managed]:
+    """What each role writes, or only what is on a host that nobody watches."""
+    return list(_declared("files", unwatched=unwatched))
 
 
-def directories() -> list[Managed]:
-    return list(_declared("directories"))
+def directories(*, unwatched: bool = False) -> list[Managed]:
+    return list(_declared("directories", unwatched=unwatched))
 
 
 def templates() -> list[str]:

@@ -8,7 +8,7 @@ def test_every_template_is_declared_by_exactly_one_role():
     assert sorted(file.path for file in managed.files()) == sorted(managed.templates())
 
 
-@pytest.mark.parametrize("declared", managed.files(), ids=lambda declared: declared.path)
+@pytest.mark.parametrize("declared", managed.files(unwatched=True), ids=lambda declared: declared.path)
 def test_file(host, declared):
     file = host.file(declared.path)
     if declared.where and not host.file(declared.where).exists:
@@ -18,7 +18,9 @@ def test_file(host, declared):
     assert (file.user, file.group, oct(file.mode)) == (declared.owner, declared.group, oct(declared.mode))
 
 
-@pytest.mark.parametrize("declared", managed.directories(), ids=lambda declared: f"{declared.role}:{declared.path}")
+@pytest.mark.parametrize(
+    "declared", managed.directories(unwatched=True), ids=lambda declared: f"{declared.role}:{declared.path}"
+)
 def test_directory(host, declared):
     directory = host.file(declared.path)
     assert directory.is_directory

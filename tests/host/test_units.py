@@ -12,7 +12,7 @@ LOOSEST = {"daphne@": 10, "nginx": 25}
 SERVICES = sorted(
     {
         found[1]
-        for file in managed.files()
+        for file in managed.files(unwatched=True)
         if (found := re.match(r"/etc/systemd/system/([^/]+)\.service(\.d/[^/]+)?$", file.path))
     }
 )

@@ -26,6 +26,7 @@ LAYERS = [
         "batches",
         "deadlines",
         "failures",
+        "pictures",
         "follow",
         "order",
         "client",
@@ -46,7 +47,7 @@ LAYERS = [
     {"hub"},
     {"presence"},
     {"conversation", "watch"},
-    {"consumers", "announcements", "views", "admin", "lifespan", "metrics"},
+    {"consumers", "announcements", "views", "admin", "lifespan", "metrics", "pictures_page"},
     {"api", "routing", "apps"},
 ]
 

@@ -184,7 +184,7 @@ class TestTakingOver:
         values = {name: secret["value"] for name, secret in taken.kept.items()}
         assert (values["secret_key"], values["token_key"], values["redis"]) == ("s" * 64, "t" * 64, "r" * 40)
         assert [old["value"] for old in taken.kept["token_key"]["old"]] == ["o" * 32, "p" * 32]
-        new = "backup, postgresql, postgresql_owner"
+        new = "backup, monitoring, postgresql, postgresql_owner"
         assert f"taken over redis, secret_key, token_key; new {new}." in taken.sentences[0]
 
     def test_what_the_file_knows_counts_more(self, keeper):

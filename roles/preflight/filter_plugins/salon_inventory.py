@@ -26,6 +26,10 @@ SHARED_PREFIX = "salon"
 # Groups of the inventory that the playbook knows.
 GROUPS = ("proxy", "app", "redis", "database")
 
+# Who watches them, if somebody does; it may be the same host.
+WATCHING_GROUP = "monitoring"
+WATCHED = {"proxy": "nginx", "redis": "redis", "database": "postgres", "app": "salon"}
+
 # Variables of Ansible's own that an operator fills in.
 ANSIBLE_HINTS = {
     "ansible_host": "the host's name or address",
@@ -40,6 +44,9 @@ NETWORK = rf"\d{{1,3}}(\.\d{{1,3}}){{3}}(/[1-9]\d?)?|{ADDRESS}(/[1-9]\d{{0,2}})?
 NETWORKS_SENTENCE = "holds addresses and networks like 192.0.2.7 or 192.0.2.0/24, no names, and not the whole world"
 TIME = r"([01]\d|2[0-3]):[0-5]\d"
 TIME_SENTENCE = 'is a time of the day in quotes, like "03:30"'
+
+MAIL_ADDRESS = r"[^@\s,<>\"']+@[^@\s,<>\"']+"
+WEB_ADDRESS = r"https?://[^\s'\"]+"
 
 # A browser writes the names of an origin in small letters, and compares it letter by letter.
 ORIGIN_NAME = HOST_NAME.replace("(?=.{1,253}$)", "").replace("A-Z", "")
@@ -84,11 +91,28 @@ FORMATS = {
     "daphne_secret_old_keys": (r"[\w.~+/=-]{32,}", "holds keys of at least 32 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_old_keys": (r"[\w.~+/=-]{32,}", "holds keys of at least 32 letters, digits or any of . ~ + / = _ -"),
     "daphne_token_key_files": (r"/[\w.@/-]+", "holds paths on the host like /etc/salon/school.pem"),
+    "monitoring_mail_to": (MAIL_ADDRESS, "holds addresses like you@example.org, one each"),
+    "monitoring_mail_from": (MAIL_ADDRESS, "is one address like salon@example.org"),
+    "monitoring_smtp_server": (
+        rf"(({HOST_NAME}|\[{ADDRESS}\]):\d+)?",
+        "is a mail server with its port, like mail.example.org:587",
+    ),
+    "monitoring_webhooks": (WEB_ADDRESS, "holds addresses like https://hooks.example.org/abc"),
+    "monitoring_heartbeat": (rf"({WEB_ADDRESS})?", "is an address like https://beats.example.org/abc"),
+    **dict.fromkeys(
+        ("monitoring_repeat", "monitoring_interval", "monitoring_retention"),
+        (r"([1-9]\d*(ms|s|m|h|d|w|y))+", "is a span of time like 30s, 4h or 30d"),
+    ),
+    "monitoring_retention_size": (r"[1-9]\d*(MB|GB|TB)", "is a size like 2GB"),
+    "daphne_prometheus_url": (
+        r"(http://[^/\s']+|unix:/[^\s']+)?",
+        "is like http://127.0.0.1:9090 or unix:/run/prometheus.sock",
+    ),
     "daphne_token_issuer": (r"[^\s'\\$`]*", "is what a token's `iss` says, without spaces or any of ' \\ $ `"),
     "daphne_token_audience": (r"[^\s'\\$`]*", "is what a token's `aud` says, without spaces or any of ' \\ $ `"),
 }
 
-KINDS = {"int": "a whole number", "bool": "true or false", "list": "a list", "str": "a text"}
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "str": "a text"}
 
 INVENTORY_VERSION = 1
 """What an inventory is written for. It rises when an operator has to decide or to write something: with a line below,
@@ -356,6 +380,19 @@ def wrong_groups(groups: Mapping[str, Iterable[str]], place: Place) -> Iterator[
         yield Mistake(
             place, f"the groups {', '.join(GROUPS)} name several hosts ({', '.join(hosts)}); all take the same one."
         )
+    watching = sorted(groups.get(WATCHING_GROUP) or ())
+    if len(watching) > 1:
+        yield Mistake(
+            place, f"the group {WATCHING_GROUP} names several hosts ({', '.join(watching)}); it takes one, or none."
+        )
+
+
+def salon_watched(groups: Mapping[str, Iterable[str]], host: str) -> dict[str, Any]:
+    """What of this host is watched, by the names of its exporters, and whether from another one."""
+    watching = set(groups.get(WATCHING_GROUP) or ())
+    there = [kind for name, kind in WATCHED.items() if host in (groups.get(name) or ())]
+    kinds = ["node", *there] if watching and (there or host in watching) else []
+    return {"kinds": kinds, "from_elsewhere": bool(watching - {host})}
 
 
 def find_mistakes(
@@ -402,7 +439,7 @@ def find_mistakes(
     place = places.get(VERSION, [where_variables])[-1]
     mistakes += [mistake for version in versions for mistake in version_mistakes(version, place)]
 
-    concerned = {host for name in GROUPS for host in groups.get(name) or ()}
+    concerned = {host for name in (*GROUPS, WATCHING_GROUP) for host in groups.get(name) or ()}
     for host in sorted(concerned & set(hosts)):
         for name, specification in known.items():
             if name not in hosts[host]:
@@ -454,6 +491,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "salon_inventory_mistakes": salon_inventory_mistakes,
+            "salon_watched": salon_watched,
             "salon_inventory_version": lambda _: INVENTORY_VERSION,
             "salon_wrong_values": salon_wrong_values,
         }

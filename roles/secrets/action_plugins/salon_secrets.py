@@ -36,7 +36,7 @@ LENGTH = 64
 SIGNING = ("secret_key", "token_key")
 """What was signed with an old one of these comes back for as long as it counts."""
 
-REPLACED = (*SIGNING, "redis", "postgresql", "postgresql_owner")
+REPLACED = (*SIGNING, "redis", "postgresql", "postgresql_owner", "monitoring")
 """What a rotation replaces."""
 
 NAMES = (*REPLACED, "backup")
@@ -53,6 +53,7 @@ WHAT_IT_DOES = {
     "redis": "the application's password for Redis",
     "postgresql": "the application's password for PostgreSQL",
     "postgresql_owner": "the password for PostgreSQL of who migrates the database",
+    "monitoring": "opens a host's exporters for Prometheus",
     "backup": "encrypts what is secret in a backup, and the store of restic",
 }
 
