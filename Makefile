@@ -43,7 +43,7 @@ PROGRAMS := templates/usr/local/sbin/salon-certificate.j2 templates/usr/local/sb
 .PHONY: unit
 unit: .venv/tests ## Tests without a server
 	tests/system-packages promtool
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit --numprocesses 2 --dist worksteal
 
 .PHONY: fuzz
 fuzz: .venv/tests ## Feed the decoder and the HTTP API 100,000 inputs (a quarter of an hour)

@@ -15,6 +15,7 @@ RELEASE = 'rm -rf /opt/salon/releases/other && ln -sfn "$(cat /root/current)" /o
 
 # As apt has it from a repository: there need be no package for a look.
 UPDATE = r"""
+cp -a /var/lib/apt/lists /root/lists
 mkdir -p /srv/repository && cd /srv/repository
 printf 'Package: base-files\nVersion: 99\nArchitecture: amd64\nMaintainer: x\nFilename: ./x.deb\nSize: 1\n%s\n' \
     "SHA256: $(printf x | sha256sum | cut -d' ' -f1)" >Packages
@@ -131,7 +132,8 @@ WAYS = [
     way(
         "update",
         UPDATE,
-        "rm -r /srv/repository /etc/apt/sources.list.d/broken.list /var/lib/apt/lists/*repository*",
+        "rm -r /srv/repository /etc/apt/sources.list.d/broken.list /var/lib/apt/lists"
+        " && mv /root/lists /var/lib/apt/lists",
         "updates: security updates wait for base-files",
         "updates",
     ),

@@ -228,6 +228,16 @@ class TestDrift:
         found = check.drift_of(self.output(changed=True, results=results), 0, "")
         assert found["changes"] == ["daphne : Write the files (/etc/salon/salon.env)"]
 
+    def test_files_that_are_written_together(self):
+        found = check.drift_of(self.output(changed=True, paths=["/etc/a", "/etc/b"], notify=["Restart"]), 0, "")
+        assert found["changes"] == ["daphne : Write the files (/etc/a, /etc/b)"]
+
+    def test_what_only_tells_handlers_is_no_change(self):
+        assert check.drift_of(self.output(changed=True).replace("Write the files", "Tell who reads them"), 0, "") == {
+            "changes": [],
+            "error": "",
+        }
+
     def test_a_failure(self):
         found = check.drift_of(self.output(failed=True, msg="no sudo"), 2, "")
         assert found["error"] == "chat: daphne : Write the files: no sudo"

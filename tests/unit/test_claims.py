@@ -181,6 +181,7 @@ class TestRemembered:
         SALON.token({"alg": "RS256"}, user_id=7),
         SALON.token({"alg": ["HS256"]}, user_id=7),
     ],
+    ids=["none", "none and more", "secret", "empty", "RSA", "Ed25519", "HS512", "RS256", "several"],
 )
 def test_a_signature_that_nobody_here_knows(token):
     assert "not signed with a key" in refusal(token)
@@ -202,6 +203,18 @@ def test_a_signature_that_nobody_here_knows(token):
         SALON.sign("text"),
         SALON.token(user_id=7).rpartition(".")[0],
         SALON.token(user_id=7) + "\n",
+    ],
+    ids=[
+        *(
+            "nothing",
+            "a word",
+            "dots",
+            "no base64",
+            "half a character",
+            "letters of no base64",
+            "a key that is no text",
+        ),
+        *("crit", "b64", "a list", "a text", "no signature", "a line"),
     ],
 )
 def test_what_is_no_token(token):

@@ -378,6 +378,10 @@ def clock_off(now: float, before: float, after: float) -> float:
     return now - after if now > after else now - before if now < before else 0.0
 
 
+TELLS = "Tell who reads them"
+"""The end of the name of the tasks that notify handlers of what another one has written."""
+
+
 def drift_of(output: str, returned: int, complaint: str) -> dict[str, Any]:
     """What a run that only looks would change, by the names of its tasks."""
     try:
@@ -391,8 +395,8 @@ def drift_of(output: str, returned: int, complaint: str) -> dict[str, Any]:
             name = task["task"]["name"]
             if outcome.get("failed") or outcome.get("unreachable"):
                 errors.append(f"{host}: {name}: {outcome.get('msg') or 'failed'}")
-            elif outcome.get("changed"):
-                parts = [part for part in map(label, changed_parts(outcome)) if part]
+            elif outcome.get("changed") and not name.endswith(TELLS):
+                parts = outcome.get("paths") or [part for part in map(label, changed_parts(outcome)) if part]
                 changes.append(name + (f" ({', '.join(parts)})" if parts else ""))
     return {"changes": changes, "error": " ".join(errors[:1])}
 
