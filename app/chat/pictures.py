@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import floor, isfinite, log10
 from urllib.parse import urlencode, urlsplit
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape, quoteattr  # nosec B406 # it only writes
 
 from django.utils import timezone
 
