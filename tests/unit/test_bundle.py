@@ -227,6 +227,26 @@ class TestInventory:
             " certificate's life; leave it out, or write that."
         )
 
+    def test_who_watches_may_be_a_host_of_its_own_and_is_one(self, mistakes):
+        assert mistakes(groups=GOOD_GROUPS | {"monitoring": ["chat"]}) == []
+        assert mistakes(groups=GOOD_GROUPS | {"monitoring": ["eye"]}) == []
+        [sentence] = mistakes(groups=GOOD_GROUPS | {"monitoring": ["eye", "ear"]})
+        assert sentence == "hosts.yml: the group monitoring names several hosts (ear, eye); it takes one, or none."
+
+    @pytest.mark.parametrize(
+        ("watching", "host", "kinds", "from_elsewhere"),
+        [
+            ([], "chat", [], False),
+            (["chat"], "chat", ["node", "nginx", "redis", "postgres", "salon"], False),
+            (["eye"], "chat", ["node", "nginx", "redis", "postgres", "salon"], True),
+            (["eye"], "eye", ["node"], False),
+            (["eye"], "stranger", [], True),
+        ],
+    )
+    def test_what_of_a_host_is_watched(self, watching, host, kinds, from_elsewhere):
+        seen = salon_inventory.salon_watched(GOOD_GROUPS | {"monitoring": watching}, host)
+        assert seen == {"kinds": kinds, "from_elsewhere": from_elsewhere}
+
     def test_no_variable_of_today_counts_as_one_of_before(self):
         assert not set(salon_inventory.FORMER) & set(salon_inventory.read_specifications(ROOT / "roles"))
 
@@ -304,6 +324,16 @@ class TestInventory:
             ("firewall_peers", ["192.0.2.0/24; accept"], "holds addresses and networks"),
             ("postgresql_networks", ["all"], "holds addresses and networks"),
             ("postgresql_writable_paths", ["srv/wal"], "holds directories on the host"),
+            ("monitoring_mail_to", "you@example.org", "is a list"),
+            ("monitoring_mail_to", ["a@example.org, b@example.org"], "holds addresses like you@example.org"),
+            ("monitoring_mail_from", "salon", "is one address"),
+            ("monitoring_smtp_server", "mail.example.org", "is a mail server with its port"),
+            ("monitoring_webhooks", ["hooks.example.org/a"], "holds addresses like https://"),
+            ("monitoring_heartbeat", "beats.example.org", "is an address like https://"),
+            ("monitoring_interval", "10", "is a span of time"),
+            ("monitoring_retention_size", "2", "is a size like 2GB"),
+            ("monitoring_slow_delivery", "soon", "is a number"),
+            ("exporters_kinds", "node", "is a list"),
         ],
     )
     def test_a_wrong_value(self, mistakes, name, value, said):
@@ -330,6 +360,10 @@ class TestInventory:
             ("daphne_admin_networks", ["192.0.2.0/24", "2001:db8::7"]),
             ("common_reboot_time", "04:15"),
             ("firewall_ssh_networks", ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"]),
+            ("monitoring_mail_to", ["you@example.org"]),
+            ("monitoring_smtp_server", "[2001:db8::7]:25"),
+            ("monitoring_slow_delivery", 0.5),
+            ("monitoring_repeat", "1h30m"),
         ],
     )
     def test_a_right_value(self, mistakes, name, value):
